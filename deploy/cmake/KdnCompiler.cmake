@@ -1,0 +1,30 @@
+# Language level, warnings, sanitizers and ccache for every KDN target.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(KDN_CCACHE ccache)
+if(KDN_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${KDN_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${KDN_CCACHE})
+endif()
+
+add_library(kdn_compiler_flags INTERFACE)
+# No contraction: the CPU and CUDA paths must round alike (see kernels/codec/README.md).
+target_compile_options(kdn_compiler_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -ffp-contract=off>)
+if(KDN_WERROR)
+  target_compile_options(kdn_compiler_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+if(KDN_SANITIZE)
+  target_compile_options(kdn_compiler_flags INTERFACE
+    -fsanitize=${KDN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
+  target_link_options(kdn_compiler_flags INTERFACE -fsanitize=${KDN_SANITIZE})
+endif()
+install(TARGETS kdn_compiler_flags EXPORT KDNTargets)
