@@ -88,15 +88,20 @@ class ChunkIndex {
  public:
   virtual ~ChunkIndex() = default;
 
+  // Unset when there is no such row; DataLoss when it is damaged (callers treat that as a miss; putting it again heals
+  // it).
   virtual absl::StatusOr<std::optional<v1::ChunkRecord>> GetChunk(const ChunkKey& key) = 0;
-  // One entry per key, in order.
+  // One entry per key, in order; unset for absent and for damaged rows (DamagedRows counts those).
   virtual absl::StatusOr<std::vector<std::optional<v1::ChunkRecord>>> GetChunks(std::span<const ChunkKey> keys) = 0;
 
+  // All or nothing. InvalidArgument for a record without its identity fields or a batch too large, ResourceExhausted
+  // when the disk is full (reads go on; commits succeed by themselves once there is space). Commits that touch one key
+  // are serialised by the caller, who read the row it replaces.
   virtual absl::Status Commit(const IndexBatch& batch, Durability durability) = 0;
   virtual absl::Status Sync() = 0;
 
   // Rows in key order, starting after `after` (unset = from the tenant's first); `visit` returns false to stop. The
-  // rows are those of a snapshot.
+  // rows are those of a snapshot; damaged rows are left out. `visit` may call the index.
   using ChunkVisitor = std::function<bool(const ChunkKey&, const v1::ChunkRecord&)>;
   virtual absl::Status VisitChunks(TenantId tenant, const std::optional<Digest>& after, const ChunkVisitor& visit) = 0;
   virtual absl::Status VisitChunksOfModel(TenantId tenant, const Digest& fingerprint,
@@ -121,6 +126,11 @@ class ChunkIndex {
   virtual absl::StatusOr<std::vector<Tenant>> ListTenants() = 0;
 
   virtual absl::StatusOr<IndexCounts> Counts() = 0;
+  // Damaged rows met since opening.
+  virtual uint64_t DamagedRows() const { return 0; }
+  // Tells that what the opening found missing has been put back (storage/index/recovery.h), so that the next opening
+  // need not look for it again.
+  virtual absl::Status MarkRecovered() { return absl::OkStatus(); }
   // Gives space of deleted rows back.
   virtual absl::Status Compact() = 0;
   virtual uint64_t DiskBytes() const = 0;
