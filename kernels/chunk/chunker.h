@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "kernels/base/sha256.h"
 #include "kernels/layout/model_spec.h"
 

@@ -34,6 +34,7 @@ class CellMap {
   // `spec` must be valid and `chunk_tokens` > 0.
   CellMap(const ModelSpec& spec, uint32_t chunk_tokens);
 
+  uint32_t chunk_tokens() const { return chunk_tokens_; }
   uint32_t num_cells() const { return num_cells_; }
   std::span<const LayerBand> bands() const { return bands_; }
   // The band that holds `layer` (< number of layers of the spec).
@@ -46,6 +47,7 @@ class CellMap {
  private:
   std::vector<LayerBand> bands_;
   std::vector<uint32_t> band_of_layer_;
+  uint32_t chunk_tokens_ = 0;
   uint32_t num_cells_ = 0;
 };
 

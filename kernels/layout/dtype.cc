@@ -9,7 +9,7 @@ struct NamedDType {
 };
 
 constexpr NamedDType kNames[] = {
-    {DType::kBf16, "bf16"},         {DType::kFp16, "fp16"}, {DType::kFp8E4M3, "fp8_e4m3"},
+    {DType::kBf16, "bf16"},        {DType::kFp16, "fp16"}, {DType::kFp8E4M3, "fp8_e4m3"},
     {DType::kFp8E5M2, "fp8_e5m2"}, {DType::kFp32, "fp32"},
 };
 

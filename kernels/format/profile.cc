@@ -1,0 +1,25 @@
+#include "kernels/format/profile.h"
+
+#include <array>
+
+namespace kdn {
+namespace {
+
+constexpr std::array<std::string_view, kMaxProfileId + 1> kNames = {"raw", "lossless",  "int8",
+                                                                    "q4",  "transform", "cachegen"};
+
+}  // namespace
+
+std::string_view ProfileName(ProfileId profile) {
+  const auto index = static_cast<uint8_t>(profile);
+  return index < kNames.size() ? kNames[index] : "unknown";
+}
+
+std::optional<ProfileId> ParseProfile(std::string_view name) {
+  for (uint8_t i = 0; i < kNames.size(); ++i) {
+    if (kNames[i] == name) return static_cast<ProfileId>(i);
+  }
+  return std::nullopt;
+}
+
+}  // namespace kdn

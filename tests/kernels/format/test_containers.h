@@ -1,0 +1,62 @@
+#ifndef KDN_TESTS_KERNELS_FORMAT_TEST_CONTAINERS_H_
+#define KDN_TESTS_KERNELS_FORMAT_TEST_CONTAINERS_H_
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "kernels/base/sha256.h"
+#include "kernels/format/container.h"
+#include "kernels/layout/cell_map.h"
+
+// Containers of made-up bytes for tests that care about structure, not about KV.
+
+namespace kdn::testing {
+
+struct ContainerRecipe {
+  Digest chunk_digest = Sha256::Of(AsBytes("chunk"));
+  uint64_t token_begin = 0;
+  uint32_t num_tokens = 256;
+  uint32_t tile_tokens = 64;
+  std::optional<CellSet> cells;  // nullopt = all
+  uint32_t windowed_first_row = 0;
+  uint8_t salt = 0;  // other content, same shape
+};
+
+// A container of raw tiles whose bytes follow from layer, head and salt.
+inline std::vector<uint8_t> MakeContainer(const ModelSpec& spec, const CellMap& map, const ContainerRecipe& recipe) {
+  ContainerHeader header;
+  header.fingerprint = FingerprintOf(spec);
+  header.chunk_digest = recipe.chunk_digest;
+  header.token_begin = recipe.token_begin;
+  header.num_tokens = recipe.num_tokens;
+  header.dtype = spec.dtype;
+  header.tile_tokens = recipe.tile_tokens;
+  header.cells = recipe.cells.value_or(CellSet::All(map.num_cells()));
+  ContainerBuilder builder(header);
+  for (uint32_t layer = 0; layer < spec.layers.size(); ++layer) {
+    const LayerSpec& model = spec.layers[layer];
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const uint32_t dim = kind == KvKind::kK ? model.k_head_dim : model.v_head_dim;
+      for (uint32_t head = 0; head < model.num_kv_heads && dim > 0; ++head) {
+        if (!header.cells.Contains(map.CellOf(layer, head))) continue;
+        SectionEntry scope;
+        scope.layer = static_cast<uint16_t>(layer);
+        scope.kind = kind == KvKind::kK ? SectionKind::kK : SectionKind::kV;
+        scope.head_begin = static_cast<uint16_t>(head);
+        scope.first_row = model.window > 0 ? recipe.windowed_first_row : 0;
+        builder.BeginSection(scope);
+        for (uint32_t row = scope.first_row; row < recipe.num_tokens; row += recipe.tile_tokens) {
+          const uint32_t rows = std::min(recipe.tile_tokens, recipe.num_tokens - row);
+          const auto fill = static_cast<uint8_t>(layer * 7 + head * 3 + static_cast<uint32_t>(kind) + recipe.salt);
+          builder.AddTile(ProfileId::kRaw, std::vector<uint8_t>(size_t{rows} * dim * DTypeBytes(spec.dtype), fill));
+        }
+      }
+    }
+  }
+  return std::move(builder).Finish().value();
+}
+
+}  // namespace kdn::testing
+
+#endif  // KDN_TESTS_KERNELS_FORMAT_TEST_CONTAINERS_H_
