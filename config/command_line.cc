@@ -138,6 +138,7 @@ class Parser {
       return;
     }
     std::vector<std::string> candidates;
+    candidates.reserve(kOptions.size() + KeyTable().size());
     for (const Option& option : kOptions) candidates.emplace_back(option.name);
     for (const KeySpec& spec : KeyTable()) candidates.push_back(StrCat("--", spec.name));
     problems_.Add("", StrCat("unknown option ", Quoted(name), DidYouMean(name, candidates), "; see --help"));

@@ -6,7 +6,7 @@ namespace kdn::config {
 
 void Problems::Add(std::string_view where, std::string_view what) {
   ++count_;
-  if (lines_.size() == kMaxKept) return;
+  if (full()) return;
   lines_.push_back(where.empty() ? std::string(what) : StrCat(where, ": ", what));
 }
 

@@ -21,6 +21,9 @@ class Problems {
 
   bool empty() const { return count_ == 0; }
 
+  // True if the text of a further problem would not be kept, and need not be worked out.
+  bool full() const { return lines_.size() == kMaxKept; }
+
   // OK if there was none, else InvalidArgument with one line a problem.
   absl::Status ToStatus() const;
 

@@ -67,7 +67,7 @@ std::string DidYouMeanKey(std::string_view name) {
     for (const KeySpec& spec : KeyTable()) {
       if (spec.section() == section) keys.emplace_back(spec.key());
     }
-    const std::string within_section = DidYouMean(key, keys);
+    std::string within_section = DidYouMean(key, keys);
     if (!within_section.empty()) return within_section;
   }
   if (const KeySpec* elsewhere = FindByLastPart(key)) return StrCat(", did you mean '", elsewhere->name, "'?");

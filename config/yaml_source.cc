@@ -27,7 +27,7 @@ class SettingsHandler final : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
 
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { OnSingle(mark, anchor, std::nullopt); }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { OnSingle(mark, anchor, nullptr); }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     Report(mark, "aliases are not supported: write the value out");
@@ -38,7 +38,7 @@ class SettingsHandler final : public YAML::EventHandler {
                 const std::string& value) override {
     // "?" is what the parser calls a plain scalar, "!" a quoted one.
     if (!tag.empty() && tag != "?" && tag != "!") Report(mark, StrCat("tags are not supported: ", Quoted(tag)));
-    OnSingle(mark, anchor, value);
+    OnSingle(mark, anchor, &value);
   }
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
@@ -85,11 +85,12 @@ class SettingsHandler final : public YAML::EventHandler {
     }
   }
 
-  void OnSingle(const YAML::Mark& mark, YAML::anchor_t anchor, const std::optional<std::string>& value) {
+  // `value` is nullptr for a null.
+  void OnSingle(const YAML::Mark& mark, YAML::anchor_t anchor, const std::string* value) {
     RefuseAnchor(mark, anchor);
     if (skipping()) return;
     if (level_ == kFileLevel) {
-      if (value.has_value()) Report(mark, "expected sections such as 'server:', got a single value");
+      if (value != nullptr) Report(mark, "expected sections such as 'server:', got a single value");
       return;
     }
     if (!pending().has_value()) {
@@ -100,7 +101,7 @@ class SettingsHandler final : public YAML::EventHandler {
     if (awaited.name.empty()) return;
     if (level_ == kKeyLevel) {
       TakeValue(awaited, mark, value);
-    } else if (value.has_value()) {
+    } else if (value != nullptr) {
       Report(mark, StrCat("section '", awaited.name, "' holds keys, got a single value"));
     }
   }
@@ -138,6 +139,11 @@ class SettingsHandler final : public YAML::EventHandler {
 
   std::string FullName(std::string_view key) const { return StrCat(section_->name, ".", key); }
 
+  std::string Unknown(std::string_view what, std::string_view name, std::string (*suggest)(std::string_view)) const {
+    // Searching for the nearest name is slow for a file of nothing but unknown ones.
+    return problems_.full() ? "" : StrCat("unknown ", what, " ", Quoted(name), suggest(name));
+  }
+
   // True if `name` was seen before, which is reported.
   bool IsRepeated(const YAML::Mark& mark, const std::string& name) {
     const auto [first, inserted] = first_lines_.emplace(name, mark.line + 1);
@@ -145,9 +151,9 @@ class SettingsHandler final : public YAML::EventHandler {
     return !inserted;
   }
 
-  Pending SectionName(const YAML::Mark& mark, const std::optional<std::string>& name) {
-    if (!name.has_value() || !IsSection(*name)) {
-      Report(mark, name.has_value() ? StrCat("unknown section ", Quoted(*name), DidYouMeanSection(*name)) : kNoName);
+  Pending SectionName(const YAML::Mark& mark, const std::string* name) {
+    if (name == nullptr || !IsSection(*name)) {
+      Report(mark, name != nullptr ? Unknown("section", *name, DidYouMeanSection) : kNoName);
       return Pending{};
     }
     // The keys of a repeated section are still read, to report what is wrong with them.
@@ -155,19 +161,19 @@ class SettingsHandler final : public YAML::EventHandler {
     return Pending{*name, mark};
   }
 
-  Pending KeyName(const YAML::Mark& mark, const std::optional<std::string>& key) {
-    const std::string name = FullName(key.value_or(""));
+  Pending KeyName(const YAML::Mark& mark, const std::string* key) {
+    const std::string name = FullName(key != nullptr ? *key : "");
     if (FindKey(name) == nullptr) {
-      Report(mark, key.has_value() ? StrCat("unknown key ", Quoted(name), DidYouMeanKey(name)) : kNoName);
+      Report(mark, key != nullptr ? Unknown("key", name, DidYouMeanKey) : kNoName);
       return Pending{};
     }
     if (IsRepeated(mark, name)) return Pending{};
     return Pending{*key, mark};
   }
 
-  void TakeValue(const Pending& key, const YAML::Mark& mark, const std::optional<std::string>& value) {
+  void TakeValue(const Pending& key, const YAML::Mark& mark, const std::string* value) {
     const std::string name = FullName(key.name);
-    if (!value.has_value()) {
+    if (value == nullptr) {
       Report(key.mark, StrCat("'", name, "' has no value: give one, or remove the line to have the default"));
       return;
     }
