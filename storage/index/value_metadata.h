@@ -21,9 +21,9 @@ inline constexpr uint32_t kValueMetadataFormat = 1;
 inline constexpr size_t kMaxValueMetadataBytes = 64 * 1024;
 inline constexpr size_t kMaxTenantNameBytes = 512;
 
-// Parses and validates `bytes`: format known, a tenant name, exactly one of chunk, model, text (inline or in the
-// payload), tombstone, and digests of 32 bytes where digests belong. DataLoss says what is wrong;
-// FailedPrecondition for a format of a later version. Input is hostile.
+// Parses and validates `bytes`: format known, a tenant name, exactly one of chunk, model, text, tombstone, and digests
+// of 32 bytes where digests belong. DataLoss says what is wrong; FailedPrecondition for a format of a later version.
+// Input is hostile.
 absl::StatusOr<v1::ValueMetadata> ParseValueMetadata(ByteSpan bytes);
 
 // Serialized metadata of one part of a chunk: `row` as it will be committed, of whose parts only `part` travels, with

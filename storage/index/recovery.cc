@@ -1,0 +1,281 @@
+#include "storage/index/recovery.h"
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "kernels/base/status.h"
+#include "storage/index/part_merge.h"
+#include "storage/index/value_metadata.h"
+
+namespace kdn {
+namespace {
+
+constexpr int kMaxDocumentsPerRow = 64;
+constexpr size_t kRowsPerDropBatch = 256;
+
+using LocationKey = std::pair<uint64_t, uint64_t>;  // group, offset
+
+struct FoundValue {
+  ValueLocation location;
+  std::string metadata;
+};
+
+class Recovery {
+ public:
+  Recovery(ValueStore& values, ChunkIndex& index, const RecoveryOptions& options)
+      : values_(values), index_(index), options_(options) {}
+
+  absl::Status ScanGroups() {
+    KDN_ASSIGN_OR_RETURN(const auto tenants, index_.ListTenants());
+    for (const auto& tenant : tenants) tenants_[tenant.record.name()] = tenant.id;
+    std::vector<ValueGroup> groups = values_.Groups();
+    std::erase_if(groups, [&](const ValueGroup& group) { return group.id < options_.from_group; });
+    for (size_t i = 0; i < groups.size(); ++i) {
+      KDN_RETURN_IF_ERROR(ScanGroup(groups[i].id));
+      ++stats_.groups;
+      if (options_.progress) options_.progress(i + 1, groups.size());
+    }
+    return absl::OkStatus();
+  }
+
+  // Call after ScanGroups.
+  absl::Status DropDangling() {
+    for (const auto& [name, tenant] : tenants_) {
+      IndexBatch batch;
+      absl::Status failed;
+      const auto visit = [&](const ChunkKey& key, const v1::ChunkRecord& row) {
+        v1::ChunkRecord kept = row;
+        const int before = kept.parts_size();
+        if (!RemoveParts([&](const v1::PartRecord& part) { return IsDangling(part); }, kept)) return true;
+        stats_.dangling += static_cast<uint64_t>(before - kept.parts_size());
+        AddReduced(key, row, std::move(kept), batch);
+        if (batch.chunk_puts.size() + batch.chunk_deletes.size() < kRowsPerDropBatch) return true;
+        failed = index_.Commit(std::exchange(batch, {}), Durability::kUnsynced);
+        return failed.ok();
+      };
+      KDN_RETURN_IF_ERROR(index_.VisitChunks(tenant, std::nullopt, visit));
+      KDN_RETURN_IF_ERROR(failed);
+      KDN_RETURN_IF_ERROR(index_.Commit(batch, Durability::kUnsynced));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<RecoveryStats> Finish() {
+    KDN_RETURN_IF_ERROR(index_.Sync());
+    return stats_;
+  }
+
+ private:
+  bool IsDangling(const v1::PartRecord& part) const {
+    return part.value_group() >= options_.from_group && !seen_.contains({part.value_group(), part.value_offset()});
+  }
+
+  // What is collected is part of one group, hence bounded by its size.
+  absl::Status ScanGroup(uint64_t group) {
+    std::vector<FoundValue> found;
+    const absl::Status scanned = values_.Scan(group, {}, [&](const ScannedValue& value) {
+      ++stats_.values;
+      if (!value.status.ok()) {
+        ++stats_.damaged;
+        return;
+      }
+      found.push_back({value.location, std::string(AsStringView(value.metadata))});
+    });
+    if (absl::IsNotFound(scanned)) return absl::OkStatus();  // dropped meanwhile
+    KDN_RETURN_IF_ERROR(Annotate(scanned, StrCat("scanning value group ", group)));
+    for (const FoundValue& value : found) {
+      seen_.try_emplace({value.location.group, value.location.offset}, seen_.size());
+    }
+    for (const FoundValue& value : found) {
+      const absl::Status applied = Apply(value);
+      if (absl::IsDataLoss(applied)) {
+        ++stats_.damaged;
+      } else {
+        KDN_RETURN_IF_ERROR(applied);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // DataLoss: this value cannot be used.
+  absl::Status Apply(const FoundValue& value) {
+    auto parsed = ParseValueMetadata(AsBytes(value.metadata));
+    if (!parsed.ok()) return DataLoss(FromAbsl(parsed.status().message()));
+    const auto tenant = tenants_.find(parsed->tenant());
+    if (tenant == tenants_.end()) {
+      ++stats_.unknown_tenant;
+      return absl::OkStatus();
+    }
+    if (parsed->has_tombstone()) return ApplyTombstone(tenant->second, parsed->tombstone(), value.location);
+    const Digest key = *Digest::FromBytes(AsBytes(parsed->storage_key()));
+    if (parsed->has_chunk()) return ApplyChunk({tenant->second, key}, *parsed->mutable_chunk(), value.location);
+    if (parsed->has_model()) return ApplyModel(tenant->second, key, parsed->model());
+    return ApplyText(tenant->second, key, value.location);
+  }
+
+  bool IsExpired(int64_t expires_ms) const { return expires_ms != 0 && expires_ms <= options_.clock->WallMillis(); }
+
+  // A damaged row counts as absent: it is put anew.
+  absl::StatusOr<std::optional<v1::ChunkRecord>> ReadChunk(const ChunkKey& key) {
+    auto row = index_.GetChunk(key);
+    if (absl::IsDataLoss(row.status())) return std::nullopt;
+    return row;
+  }
+
+  absl::Status ApplyChunk(const ChunkKey& key, v1::ChunkRecord& chunk, const ValueLocation& location) {
+    if (IsExpired(chunk.expires_ms())) {
+      ++stats_.expired;
+      return absl::OkStatus();
+    }
+    v1::PartRecord& part = *chunk.mutable_parts(0);
+    part.set_value_group(location.group);
+    part.set_value_offset(location.offset);
+    part.set_value_length(location.length);
+    KDN_ASSIGN_OR_RETURN(const std::optional<v1::ChunkRecord> previous, ReadChunk(key));
+    std::optional<v1::ChunkRecord> row = previous;
+    KDN_ASSIGN_OR_RETURN(const MergeOutcome outcome, MergePart(chunk, kMaxDocumentsPerRow, row));
+    if (outcome == MergeOutcome::kUnchanged) return absl::OkStatus();
+    ++stats_.chunks_put;
+    IndexBatch batch;
+    batch.chunk_puts.push_back({key, std::move(*row), previous});
+    return index_.Commit(batch, Durability::kUnsynced);
+  }
+
+  absl::Status ApplyModel(TenantId tenant, const Digest& fingerprint, const v1::ModelRecord& model) {
+    const auto present = index_.GetModel(tenant, fingerprint);
+    if (!absl::IsDataLoss(present.status())) {
+      KDN_RETURN_IF_ERROR(present.status());
+      if (present->has_value()) return absl::OkStatus();
+    }
+    ++stats_.models_put;
+    IndexBatch batch;
+    batch.model_puts.push_back({tenant, fingerprint, model});
+    return index_.Commit(batch, Durability::kUnsynced);
+  }
+
+  absl::Status ApplyText(TenantId tenant, const Digest& key, const ValueLocation& location) {
+    const auto payload = values_.Get(location, {0, location.length});
+    if (absl::IsNotFound(payload.status())) return absl::OkStatus();  // dropped meanwhile
+    KDN_RETURN_IF_ERROR(payload.status());
+    v1::TextRecord text;
+    if (payload->size() > INT32_MAX || !text.ParseFromArray(payload->data(), static_cast<int>(payload->size()))) {
+      return DataLoss("a text of ", payload->size(), " bytes does not parse");
+    }
+    if (IsExpired(text.expires_ms())) {
+      ++stats_.expired;
+      return absl::OkStatus();
+    }
+    const auto present = index_.GetText(tenant, key);
+    if (!absl::IsDataLoss(present.status())) {
+      KDN_RETURN_IF_ERROR(present.status());
+      if (present->has_value() && (*present)->created_ms() >= text.created_ms()) return absl::OkStatus();
+    }
+    ++stats_.texts_put;
+    IndexBatch batch;
+    batch.text_puts.push_back({tenant, key, std::move(text)});
+    return index_.Commit(batch, Durability::kUnsynced);
+  }
+
+  // Puts what is left of a row, or deletes it when nothing is.
+  void AddReduced(const ChunkKey& key, const v1::ChunkRecord& row, v1::ChunkRecord kept, IndexBatch& batch) {
+    if (kept.parts().empty()) {
+      batch.chunk_deletes.push_back({key, row});
+    } else {
+      batch.chunk_puts.push_back({key, std::move(kept), row});
+    }
+  }
+
+  // Parts put after the tombstone stay: they were stored anew.
+  void Kill(const ChunkKey& key, const v1::ChunkRecord& row, const ValueLocation& tombstone, IndexBatch& batch) {
+    const auto died = [&](const v1::PartRecord& part) {
+      if (part.value_group() != tombstone.group) return part.value_group() < tombstone.group;
+      const auto position = seen_.find({part.value_group(), part.value_offset()});
+      return position == seen_.end() || position->second < seen_.at({tombstone.group, tombstone.offset});
+    };
+    v1::ChunkRecord kept = row;
+    if (!RemoveParts(died, kept)) return;
+    if (kept.parts().empty()) ++stats_.deleted;
+    AddReduced(key, row, std::move(kept), batch);
+  }
+
+  absl::Status ApplyTombstone(TenantId tenant, const v1::Tombstone& tombstone, const ValueLocation& location) {
+    IndexBatch batch;
+    for (const std::string& raw : tombstone.chunk_keys()) {
+      const ChunkKey key{tenant, *Digest::FromBytes(AsBytes(raw))};
+      KDN_ASSIGN_OR_RETURN(const std::optional<v1::ChunkRecord> row, ReadChunk(key));
+      if (row) Kill(key, *row, location, batch);
+    }
+    // Texts carry no location; one that was stored anew comes later in the scan and is put back then.
+    for (const std::string& raw : tombstone.text_keys()) {
+      const Digest key = *Digest::FromBytes(AsBytes(raw));
+      const auto text = index_.GetText(tenant, key);
+      if (!text.ok() && !absl::IsDataLoss(text.status())) return text.status();
+      if (text.ok() && text->has_value()) {
+        batch.text_deletes.push_back({tenant, key, **text});
+        ++stats_.deleted;
+      }
+    }
+    KDN_RETURN_IF_ERROR(index_.Commit(batch, Durability::kUnsynced));
+    for (const std::string& raw : tombstone.fingerprints()) {
+      KDN_RETURN_IF_ERROR(KillModel(tenant, *Digest::FromBytes(AsBytes(raw)), location));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status KillModel(TenantId tenant, const Digest& fingerprint, const ValueLocation& location) {
+    IndexBatch batch;
+    absl::Status failed;
+    KDN_RETURN_IF_ERROR(index_.VisitChunksOfModel(
+        tenant, fingerprint, std::nullopt, [&](const ChunkKey& key, const v1::ChunkRecord& row) {
+          Kill(key, row, location, batch);
+          if (batch.chunk_puts.size() + batch.chunk_deletes.size() < kRowsPerDropBatch) return true;
+          failed = index_.Commit(std::exchange(batch, {}), Durability::kUnsynced);
+          return failed.ok();
+        }));
+    KDN_RETURN_IF_ERROR(failed);
+    KDN_RETURN_IF_ERROR(index_.VisitTexts(tenant, [&](const Digest& key, const v1::TextRecord& text) {
+      if (text.fingerprint() != fingerprint.view()) return true;
+      batch.text_deletes.push_back({tenant, key, text});
+      ++stats_.deleted;
+      return true;
+    }));
+    batch.model_deletes.push_back({tenant, fingerprint});
+    return index_.Commit(batch, Durability::kUnsynced);
+  }
+
+  ValueStore& values_;
+  ChunkIndex& index_;
+  const RecoveryOptions& options_;
+  RecoveryStats stats_;
+  std::map<std::string, TenantId, std::less<>> tenants_;
+  absl::flat_hash_map<LocationKey, size_t> seen_;  // intact values of the scanned groups, by order
+};
+
+}  // namespace
+
+absl::StatusOr<RecoveryStats> RebuildIndex(ValueStore& values, ChunkIndex& index, const RecoveryOptions& options) {
+  Recovery recovery(values, index, options);
+  KDN_RETURN_IF_ERROR(recovery.ScanGroups());
+  return recovery.Finish();
+}
+
+absl::StatusOr<RecoveryStats> ReconcileIndex(ValueStore& values, ChunkIndex& index, const RecoveryOptions& options) {
+  Recovery recovery(values, index, options);
+  KDN_RETURN_IF_ERROR(recovery.ScanGroups());
+  KDN_RETURN_IF_ERROR(recovery.DropDangling());
+  return recovery.Finish();
+}
+
+absl::StatusOr<RecoveryStats> RecoverIndex(ValueStore& values, ChunkIndex& index, const RecoveryReport& report,
+                                           RecoveryOptions options) {
+  RecoveryStats stats;
+  if (!report.needs_rebuild && !report.needs_reconcile) return stats;
+  options.from_group = report.needs_rebuild ? 0 : report.reconcile_from;
+  KDN_ASSIGN_OR_RETURN(stats, ReconcileIndex(values, index, options));
+  KDN_RETURN_IF_ERROR(index.MarkRecovered());
+  return stats;
+}
+
+}  // namespace kdn

@@ -1,0 +1,32 @@
+#ifndef KDN_STORAGE_ROCKSDB_DURABLE_FILE_H_
+#define KDN_STORAGE_ROCKSDB_DURABLE_FILE_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "rocksdb/env.h"
+
+// Small control files beside RocksDB, through the same file system: replaced atomically, closed by a checksum.
+
+namespace kdn {
+
+inline constexpr size_t kMaxDurableFileBytes = 64u << 20;
+
+// Writes `bytes` and their CRC-32C to `path` so that after a crash the file is the old one or the new one: temporary
+// file (mode 0600), fsync, rename, fsync of the folder.
+absl::Status ReplaceDurableFile(rocksdb::Env& env, const std::string& path, std::string_view bytes);
+
+// What ReplaceDurableFile wrote. NotFound when there is no such file, DataLoss when it fails its checksum.
+absl::StatusOr<std::string> ReadDurableFile(rocksdb::Env& env, const std::string& path);
+
+// The bytes of `path`, at most kMaxDurableFileBytes (else DataLoss). NotFound when there is no such file.
+absl::StatusOr<std::string> ReadWholeFile(rocksdb::Env& env, const std::string& path);
+
+absl::Status SyncDirectory(rocksdb::Env& env, const std::string& path);
+
+}  // namespace kdn
+
+#endif  // KDN_STORAGE_ROCKSDB_DURABLE_FILE_H_

@@ -1,0 +1,60 @@
+#ifndef KDN_STORAGE_ROCKSDB_INDEX_DB_H_
+#define KDN_STORAGE_ROCKSDB_INDEX_DB_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "rocksdb/db.h"
+#include "rocksdb/env.h"
+#include "storage/rocksdb/row_codec.h"
+
+namespace kdn {
+
+// An open RocksDB with the index's column families.
+class IndexDb {
+ public:
+  struct Options {
+    std::string directory;
+    uint64_t block_cache_bytes = 0;
+    std::shared_ptr<rocksdb::Env> env;
+  };
+
+  // Makes a new database in an empty or absent directory.
+  static absl::StatusOr<std::unique_ptr<IndexDb>> Create(const Options& options);
+  // Opens an existing one; never makes a new one. DataLoss when files are damaged or missing, FailedPrecondition for
+  // column families or a format of a later version, otherwise what the machine refused.
+  static absl::StatusOr<std::unique_ptr<IndexDb>> Open(const Options& options);
+
+  ~IndexDb();
+
+  rocksdb::DB& db() { return *db_; }
+  rocksdb::ColumnFamilyHandle* family(Family family) { return handles_[static_cast<size_t>(family)]; }
+
+  // Writes all families' memtables to table files, together.
+  absl::Status Flush();
+  // Reads every block of every table file: DataLoss when one is damaged.
+  absl::Status Verify();
+  // Bytes of table files and logs.
+  uint64_t DiskBytes();
+  // Number of rows of `family`, by reading their keys.
+  absl::StatusOr<uint64_t> CountRows(Family family);
+  // 1 + the highest tenant number that any row has, 0 when there is none.
+  absl::StatusOr<uint64_t> TenantBound();
+
+ private:
+  IndexDb() = default;
+  absl::Status CheckFormat();
+
+  std::shared_ptr<rocksdb::Env> env_;
+  std::unique_ptr<rocksdb::DB> db_;
+  // The families by number, then RocksDB's own "default".
+  std::array<rocksdb::ColumnFamilyHandle*, kNumFamilies + 1> handles_{};
+};
+
+}  // namespace kdn
+
+#endif  // KDN_STORAGE_ROCKSDB_INDEX_DB_H_
