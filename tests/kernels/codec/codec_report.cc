@@ -1,0 +1,171 @@
+// Measures the lossless profile on dumps of real KV and prints the table of kernels/codec/README.md.
+//
+//   codec_report [--tile-tokens N] K.npy V.npy [K.npy V.npy ...]
+//
+// A dump is a NumPy file of bf16 bit patterns, uint16 [layer][KV head][token][dim]. Other dtypes are made from it by
+// rounding to nearest even. Bytes count everything: the tile, its padding to 16 bytes and a directory entry.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "kernels/codec/tile_codec.h"
+#include "tests/kernels/codec/float_cast.h"
+
+namespace kdn {
+namespace {
+
+constexpr size_t kDirectoryBytesPerTile = 27;
+constexpr int kRepeats = 3;
+
+struct Dump {
+  uint32_t layers = 0;
+  uint32_t heads = 0;
+  uint32_t tokens = 0;
+  uint32_t dim = 0;
+  std::vector<uint16_t> values;
+};
+
+Dump LoadDump(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::vector<char> bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  Dump dump;
+  const size_t header_bytes =
+      bytes.size() < 10 ? 0 : 10 + static_cast<uint8_t>(bytes[8]) + 256 * static_cast<uint8_t>(bytes[9]);
+  const std::string header(bytes.begin(), bytes.begin() + std::min(header_bytes, bytes.size()));
+  const size_t shape = header.find("'shape': (");
+  if (shape == std::string::npos || std::sscanf(header.c_str() + shape, "'shape': (%u, %u, %u, %u)", &dump.layers,
+                                                &dump.heads, &dump.tokens, &dump.dim) != 4) {
+    std::fprintf(stderr, "%s is no dump\n", path.c_str());
+    std::exit(1);
+  }
+  dump.values.resize((bytes.size() - header_bytes) / 2);
+  std::memcpy(dump.values.data(), bytes.data() + header_bytes, dump.values.size() * 2);
+  return dump;
+}
+
+struct Tile {
+  TileGeometry geometry;
+  std::vector<uint8_t> rows;
+};
+
+std::vector<Tile> CutTiles(const Dump& dump, KvKind kind, DType dtype, uint32_t tile_tokens) {
+  std::vector<Tile> tiles;
+  for (uint32_t plane = 0; plane < dump.layers * dump.heads; ++plane) {
+    for (uint32_t first = 0; first < dump.tokens; first += tile_tokens) {
+      Tile tile;
+      tile.geometry = {dtype,
+                       std::min(tile_tokens, dump.tokens - first),
+                       dump.dim,
+                       static_cast<uint16_t>(plane / dump.heads),
+                       static_cast<uint16_t>(plane % dump.heads),
+                       kind};
+      tile.rows.resize(tile.geometry.raw_bytes());
+      const uint16_t* in = dump.values.data() + (static_cast<size_t>(plane) * dump.tokens + first) * dump.dim;
+      for (uint32_t i = 0; i < tile.geometry.elements(); ++i) {
+        StoreCast(dtype, in[i], tile.rows.data() + static_cast<size_t>(i) * DTypeBytes(dtype));
+      }
+      tiles.push_back(std::move(tile));
+    }
+  }
+  return tiles;
+}
+
+struct Totals {
+  double raw_bytes = 0;
+  double tile_bytes = 0;    // tiles alone
+  double stored_bytes = 0;  // with padding and directory
+  double encode_seconds = 1e30;
+  double decode_seconds = 1e30;
+  size_t tiles = 0;
+  size_t raw_tiles = 0;
+};
+
+double Seconds(std::chrono::steady_clock::duration d) { return std::chrono::duration<double>(d).count(); }
+
+Totals Measure(const std::vector<Tile>& tiles, Isa isa) {
+  Totals totals;
+  std::vector<std::vector<uint8_t>> coded(tiles.size());
+  std::vector<ProfileId> profiles(tiles.size());
+  TileEncoder encoder({}, isa);
+  TileDecoder decoder({}, isa);
+  std::vector<uint8_t> rows;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    for (auto& tile : coded) tile.clear();
+    auto start = std::chrono::steady_clock::now();
+    for (size_t i = 0; i < tiles.size(); ++i) {
+      profiles[i] = encoder.Encode(tiles[i].geometry, tiles[i].rows, ProfileId::kLossless, coded[i]).value();
+    }
+    totals.encode_seconds = std::min(totals.encode_seconds, Seconds(std::chrono::steady_clock::now() - start));
+    double seconds = 0;
+    for (size_t i = 0; i < tiles.size(); ++i) {
+      rows.resize(tiles[i].rows.size());
+      start = std::chrono::steady_clock::now();
+      const absl::Status status = decoder.Decode(tiles[i].geometry, profiles[i], coded[i], rows);
+      seconds += Seconds(std::chrono::steady_clock::now() - start);
+      if (!status.ok() || rows != tiles[i].rows) {
+        std::fprintf(stderr, "tile %zu does not round-trip\n", i);
+        std::exit(1);
+      }
+    }
+    totals.decode_seconds = std::min(totals.decode_seconds, seconds);
+  }
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    totals.raw_bytes += static_cast<double>(tiles[i].rows.size());
+    totals.tile_bytes += static_cast<double>(coded[i].size());
+    totals.stored_bytes += static_cast<double>(AlignUp(coded[i].size(), 16) + kDirectoryBytesPerTile);
+    totals.raw_tiles += profiles[i] == ProfileId::kRaw;
+  }
+  totals.tiles = tiles.size();
+  return totals;
+}
+
+void Report(const std::vector<std::string>& paths, uint32_t tile_tokens) {
+  std::printf("dtype     isa     ratio(tiles) ratio(all bytes) K      V      raw tiles  encode GB/s  decode GB/s\n");
+  for (const DType dtype : {DType::kBf16, DType::kFp16, DType::kFp8E4M3, DType::kFp8E5M2, DType::kFp32}) {
+    std::vector<Tile> tiles[2];
+    for (size_t i = 0; i < paths.size(); ++i) {
+      const auto kind = static_cast<KvKind>(i % 2);
+      for (Tile& tile : CutTiles(LoadDump(paths[i]), kind, dtype, tile_tokens)) tiles[i % 2].push_back(std::move(tile));
+    }
+    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+      if (!IsaSupported(isa)) continue;
+      const Totals k = Measure(tiles[0], isa);
+      const Totals v = Measure(tiles[1], isa);
+      const double raw = k.raw_bytes + v.raw_bytes;
+      std::printf("%-9s %-7s %-12.4f %-16.4f %-6.3f %-6.3f %zu/%zu  %-12.2f %.2f\n",
+                  std::string(DTypeName(dtype)).c_str(), std::string(IsaName(isa)).c_str(),
+                  raw / (k.tile_bytes + v.tile_bytes), raw / (k.stored_bytes + v.stored_bytes),
+                  k.raw_bytes / k.stored_bytes, v.raw_bytes / v.stored_bytes, k.raw_tiles + v.raw_tiles,
+                  k.tiles + v.tiles, raw / (k.encode_seconds + v.encode_seconds) / 1e9,
+                  raw / (k.decode_seconds + v.decode_seconds) / 1e9);
+      std::fflush(stdout);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kdn
+
+int main(int argc, char** argv) {
+  uint32_t tile_tokens = 256;
+  std::vector<std::string> paths;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) == "--tile-tokens" && i + 1 < argc) {
+      tile_tokens = static_cast<uint32_t>(std::atoi(argv[++i]));
+    } else {
+      paths.push_back(argv[i]);
+    }
+  }
+  if (paths.empty() || paths.size() % 2 != 0 || tile_tokens < 1 || tile_tokens > kdn::kMaxTileTokens) {
+    std::fprintf(stderr, "usage: codec_report [--tile-tokens N] K.npy V.npy [K.npy V.npy ...]\n");
+    return 1;
+  }
+  kdn::Report(paths, tile_tokens);
+  return 0;
+}

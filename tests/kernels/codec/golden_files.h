@@ -1,0 +1,69 @@
+#ifndef KDN_TESTS_KERNELS_CODEC_GOLDEN_FILES_H_
+#define KDN_TESTS_KERNELS_CODEC_GOLDEN_FILES_H_
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "kernels/codec/tile_codec.h"
+#include "tests/kernels/codec/test_tiles.h"
+
+// What the committed golden vectors of the tile codecs are: names and parameters, shared by the test that reads them
+// and the program that wrote them.
+//   <dtype>.rows            the rows of one tile (which is also its raw coding)
+//   <dtype>.lossless        its lossless coding under the built-in object
+//   bf16.lossless-channels  the same under an object that fixes the channels
+//   channels.object         that object
+
+namespace kdn {
+
+// Half a step at the end, rows of one and a half steps.
+inline TileGeometry GoldenGeometry(DType dtype) { return {dtype, 45, 48, 1, 1, KvKind::kV}; }
+
+// KV-like rows with a few special elements, some of which escape.
+inline std::vector<uint8_t> GoldenRows(DType dtype) {
+  const TileGeometry geometry = GoldenGeometry(dtype);
+  std::vector<uint8_t> rows = MakeRows(geometry, TilePattern::kKvLike, 20);
+  const std::vector<uint8_t> specials = MakeRows(geometry, TilePattern::kSpecials, 21);
+  for (size_t i = 0; i < 12; ++i) {
+    const size_t at = (i * 173 + 5) * DTypeBytes(dtype);
+    std::copy_n(specials.begin() + static_cast<ptrdiff_t>(at), DTypeBytes(dtype),
+                rows.begin() + static_cast<ptrdiff_t>(at));
+  }
+  return rows;
+}
+
+inline LosslessObjectSpec GoldenObjectSpec() {
+  LosslessObjectSpec spec;
+  spec.prob_bits = 9;
+  spec.shapes_per_set = 3;
+  spec.channel_source = ChannelSource::kObject;
+  spec.dtype = DType::kBf16;
+  spec.layers = 2;
+  spec.kv_heads = 2;
+  spec.k_dim = 16;
+  spec.v_dim = 48;
+  spec.set_of = {0, 0, 0, 1};
+  const LosslessShape shapes[] = {{497, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+                                  {60, 150, 130, 80, 40, 20, 10, 6, 5, 3, 2, 2, 1, 1, 1, 1},
+                                  {20, 60, 150, 130, 70, 40, 20, 8, 5, 3, 1, 1, 1, 1, 1, 1}};
+  for (int set = 0; set < 2; ++set) spec.shapes.insert(spec.shapes.end(), std::begin(shapes), std::end(shapes));
+  spec.channels.resize(2 * 2 * (16 + 48));
+  for (size_t i = 0; i < spec.channels.size(); ++i) {
+    const uint32_t channel = static_cast<uint32_t>(i % 128 < 32 ? i % 16 : (i - 32) % 48);
+    const uint32_t above = channel % 5 == 3 ? 2 : 1;  // the scales and means of TilePattern::kKvLike
+    spec.channels[i] = {static_cast<uint8_t>(124 + channel * 7 % 6 + above), static_cast<uint8_t>(1 + i % 2)};
+  }
+  return spec;
+}
+
+inline std::vector<uint8_t> ReadBytes(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace kdn
+
+#endif  // KDN_TESTS_KERNELS_CODEC_GOLDEN_FILES_H_

@@ -1,0 +1,82 @@
+// Writes the golden vectors of the tile codecs and the seeds of their fuzz corpora. Run by hand when a profile or dtype
+// is added; it refuses to touch a file that exists.
+//
+//   codec_golden_generate GOLDEN_DIR TILE_CORPUS_DIR OBJECT_CORPUS_DIR
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+
+#include "tests/kernels/codec/golden_files.h"
+
+namespace kdn {
+namespace {
+
+namespace fs = std::filesystem;
+
+void Write(const fs::path& path, ByteSpan bytes) {
+  if (fs::exists(path)) {
+    std::printf("kept %s\n", path.c_str());
+    return;
+  }
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  std::printf("wrote %s, %zu bytes\n", path.c_str(), bytes.size());
+}
+
+std::vector<uint8_t> Encode(const TileGeometry& geometry, ByteSpan rows, const LosslessTables& tables) {
+  std::vector<uint8_t> coded;
+  const auto done =
+      LosslessTileEncoder().Encode(tables, geometry, rows, std::numeric_limits<size_t>::max(), Isa::kScalar, coded);
+  if (!done.ok()) std::abort();
+  return coded;
+}
+
+void WriteGolden(const fs::path& dir) {
+  for (const DType dtype : kAllDTypes) {
+    const std::string name(DTypeName(dtype));
+    const std::vector<uint8_t> rows = GoldenRows(dtype);
+    Write(dir / (name + ".rows"), rows);
+    Write(dir / (name + ".lossless"), Encode(GoldenGeometry(dtype), rows, LosslessTables::BuiltIn()));
+  }
+  const LosslessTables object = LosslessTables::Create(GoldenObjectSpec()).value();
+  Write(dir / "channels.object", object.canonical_bytes());
+  Write(dir / "bf16.lossless-channels", Encode(GoldenGeometry(DType::kBf16), GoldenRows(DType::kBf16), object));
+}
+
+// The inputs of tests/fuzz/tile_decode_fuzz.cc: dtype, profile, tokens, dim / 16, then the tile.
+void WriteTileCorpus(const fs::path& dir) {
+  for (const DType dtype : kAllDTypes) {
+    for (const TilePattern pattern : {TilePattern::kKvLike, TilePattern::kWideRange, TilePattern::kZeros}) {
+      const TileGeometry geometry = {dtype, 5, 48};
+      const std::vector<uint8_t> coded = Encode(geometry, MakeRows(geometry, pattern, 7), LosslessTables::BuiltIn());
+      std::vector<uint8_t> input = {static_cast<uint8_t>(dtype), 1, static_cast<uint8_t>(geometry.tokens),
+                                    static_cast<uint8_t>(geometry.dim / 16)};
+      input.insert(input.end(), coded.begin(), coded.end());
+      const std::string name = std::string(DTypeName(dtype)) + "-" + PatternName(pattern);
+      Write(dir / name, input);
+      if (pattern == TilePattern::kKvLike) Write(dir / (name + "-cut"), ByteSpan(input).first(input.size() - 9));
+    }
+  }
+}
+
+void WriteObjectCorpus(const fs::path& dir) {
+  const ByteSpan built_in = LosslessTables::BuiltIn().canonical_bytes();
+  Write(dir / "built-in", built_in);
+  Write(dir / "built-in-cut", built_in.first(built_in.size() - 3));
+  Write(dir / "channels", LosslessTables::Create(GoldenObjectSpec()).value().canonical_bytes());
+}
+
+}  // namespace
+}  // namespace kdn
+
+int main(int argc, char** argv) {
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: codec_golden_generate GOLDEN_DIR TILE_CORPUS_DIR OBJECT_CORPUS_DIR\n");
+    return 1;
+  }
+  kdn::WriteGolden(argv[1]);
+  kdn::WriteTileCorpus(argv[2]);
+  kdn::WriteObjectCorpus(argv[3]);
+  return 0;
+}

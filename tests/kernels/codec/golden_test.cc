@@ -1,0 +1,53 @@
+// The committed vectors and today's coders agree in both directions. golden_generate.cc wrote them, once.
+#include <gtest/gtest.h>
+
+#include "tests/kernels/codec/golden_files.h"
+
+namespace kdn {
+namespace {
+
+std::vector<uint8_t> Golden(const std::string& name) {
+  std::vector<uint8_t> bytes = ReadBytes(std::string(KDN_SOURCE_DIR "/tests/kernels/codec/golden/") + name);
+  EXPECT_FALSE(bytes.empty()) << name;
+  return bytes;
+}
+
+void ExpectBothWays(const TileGeometry& geometry, ProfileId profile, const std::vector<uint8_t>& rows,
+                    const std::vector<uint8_t>& coded, CodecTables tables) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (!IsaSupported(isa)) continue;
+    SCOPED_TRACE(IsaName(isa));
+    std::vector<uint8_t> decoded(geometry.raw_bytes());
+    ASSERT_EQ(TileDecoder(tables, isa).Decode(geometry, profile, coded, decoded), absl::OkStatus());
+    EXPECT_EQ(decoded, rows);
+    std::vector<uint8_t> encoded;
+    const auto used = TileEncoder(tables, isa).Encode(geometry, rows, profile, encoded);
+    ASSERT_TRUE(used.ok()) << used.status();
+    EXPECT_EQ(*used, profile);
+    EXPECT_EQ(encoded, coded);
+  }
+}
+
+TEST(GoldenTileTest, EveryProfileAndDtypeIsFrozen) {
+  for (const DType dtype : kAllDTypes) {
+    const std::string name(DTypeName(dtype));
+    SCOPED_TRACE(name);
+    const std::vector<uint8_t> rows = Golden(name + ".rows");
+    ExpectBothWays(GoldenGeometry(dtype), ProfileId::kRaw, rows, rows, {});
+    ExpectBothWays(GoldenGeometry(dtype), ProfileId::kLossless, rows, Golden(name + ".lossless"), {});
+  }
+}
+
+TEST(GoldenTileTest, TileUnderAnObjectWithChannelsIsFrozen) {
+  const std::vector<uint8_t> object = Golden("channels.object");
+  const auto tables = LosslessTables::Parse(object);
+  ASSERT_TRUE(tables.ok()) << tables.status();
+  const auto created = LosslessTables::Create(GoldenObjectSpec());
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_EQ(tables->digest(), created->digest());
+  ExpectBothWays(GoldenGeometry(DType::kBf16), ProfileId::kLossless, Golden("bf16.rows"),
+                 Golden("bf16.lossless-channels"), {&*tables});
+}
+
+}  // namespace
+}  // namespace kdn
