@@ -12,6 +12,7 @@ namespace {
 // Field 1 varint 300, field 4 fixed32, field 2 fixed64, field 15 bytes "payload".
 std::vector<uint8_t> Message() {
   std::vector<uint8_t> out;
+  out.reserve(64);
   ByteWriter writer(out);
   writer.U8(1 << 3);
   writer.Varint(300);
