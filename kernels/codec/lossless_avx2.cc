@@ -371,7 +371,31 @@ void Split(DType dtype, const uint8_t* elements, uint32_t steps, uint8_t* expone
   }
 }
 
-constexpr LosslessKernels kKernels = {DecodeSteps, EncodeSteps, Split};
+KDN_AVX2 void Symbolise(SymbolJob& job, uint32_t steps) {
+  const __m256i escape = _mm256_set1_epi8(kRansEscape);
+  uint32_t phase = 0;
+  for (uint32_t step = 0; step < steps; ++step) {
+    uint8_t* lanes = job.symbols + static_cast<size_t>(step) * kRansLanes;
+    const __m256i exponents = Load256(lanes);
+    const __m256i distance = _mm256_sub_epi8(Load256(job.offsets + phase * kRansLanes), exponents);
+    const __m256i symbols = _mm256_min_epu8(distance, escape);
+    auto escaped = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(symbols, escape)));
+    for (; escaped != 0; escaped &= escaped - 1) *job.escapes++ = lanes[__builtin_ctz(escaped)];
+    Store256(symbols, lanes);
+    phase = phase + 1 == job.pattern_steps ? 0 : phase + 1;
+  }
+}
+
+KDN_AVX2 void Price(const uint32_t* counts, const uint32_t* costs, uint32_t* totals) {
+  __m256i sum = _mm256_setzero_si256();
+  for (uint32_t symbol = 0; symbol < kRansSymbols; ++symbol) {
+    const __m256i count = _mm256_set1_epi32(static_cast<int>(counts[symbol]));
+    sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(count, Load256(costs + symbol * kCostShapes)));
+  }
+  Store256(sum, totals);
+}
+
+constexpr LosslessKernels kKernels = {DecodeSteps, EncodeSteps, Split, Symbolise, Price};
 
 }  // namespace
 

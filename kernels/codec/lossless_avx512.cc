@@ -307,11 +307,14 @@ void Split(DType dtype, const uint8_t* elements, uint32_t steps, uint8_t* expone
   }
 }
 
-constexpr LosslessKernels kKernels = {DecodeSteps, EncodeSteps, Split};
-
 }  // namespace
 
-const LosslessKernels* Avx512Kernels() { return &kKernels; }
+// Bytes and eight shapes fill no wider vector: those two kernels are AVX2's.
+const LosslessKernels* Avx512Kernels() {
+  static const LosslessKernels kernels = {DecodeSteps, EncodeSteps, Split, Avx2Kernels()->symbolise,
+                                          Avx2Kernels()->price};
+  return &kernels;
+}
 
 }  // namespace kdn::codec_internal
 

@@ -50,6 +50,17 @@ struct EncodeJob {
   uint32_t states[kRansLanes] = {};
 };
 
+// Exponents of a tile on their way to symbols.
+struct SymbolJob {
+  uint32_t elements = 0;
+  uint32_t pattern_steps = 0;
+  const uint8_t* offsets = nullptr;  // [pattern_steps * 32]
+  uint8_t* symbols = nullptr;        // [elements]: exponents on entry, symbols then
+  uint8_t* escapes = nullptr;        // room for `elements`; moves behind what is written
+};
+
+inline constexpr uint32_t kCostShapes = 8;  // shapes whose cost is computed at once
+
 struct LosslessKernels {
   // Decodes full steps [first, last). False when the words or escapes do not suffice: the output is then unspecified.
   bool (*decode)(DecodeJob& job, uint32_t first, uint32_t last);
@@ -57,6 +68,10 @@ struct LosslessKernels {
   void (*encode)(EncodeJob& job, uint32_t first, uint32_t last);
   // Splits `steps` full steps of `elements` into exponents (one byte each) and raw records.
   void (*split)(DType dtype, const uint8_t* elements, uint32_t steps, uint8_t* exponents, uint8_t* records);
+  // Turns the exponents of full steps [0, steps) into symbols and appends the escaped ones, in order.
+  void (*symbolise)(SymbolJob& job, uint32_t steps);
+  // totals[shape] = sum over symbols of counts[symbol] * costs[symbol * kCostShapes + shape], modulo 2^32.
+  void (*price)(const uint32_t* counts, const uint32_t* costs, uint32_t* totals);
 };
 
 // Kernels of a supported instruction set.
@@ -67,6 +82,9 @@ bool DecodeStepsScalar(DecodeJob& job, uint32_t first, uint32_t last);
 void EncodeStepsScalar(EncodeJob& job, uint32_t first, uint32_t last);
 // Splits elements [0, count): for count not divisible by 32 the last record's absent lanes become zero.
 void SplitElements(DType dtype, const uint8_t* elements, uint32_t count, uint8_t* exponents, uint8_t* records);
+
+// Turns the exponents of elements [begin, end) into symbols.
+void SymboliseElements(SymbolJob& job, uint32_t begin, uint32_t end);
 
 // Null when the build has none.
 const LosslessKernels* Avx2Kernels();

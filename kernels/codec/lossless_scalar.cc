@@ -40,7 +40,19 @@ void SplitFullSteps(DType dtype, const uint8_t* elements, uint32_t steps, uint8_
   SplitElements(dtype, elements, steps * kRansLanes, exponents, records);
 }
 
-constexpr LosslessKernels kScalarKernels = {DecodeStepsScalar, EncodeStepsScalar, SplitFullSteps};
+void SymboliseFullSteps(SymbolJob& job, uint32_t steps) { SymboliseElements(job, 0, steps * kRansLanes); }
+
+void Price(const uint32_t* counts, const uint32_t* costs, uint32_t* totals) {
+  for (uint32_t shape = 0; shape < kCostShapes; ++shape) {
+    totals[shape] = 0;
+    for (uint32_t symbol = 0; symbol < kRansSymbols; ++symbol) {
+      totals[shape] += counts[symbol] * costs[symbol * kCostShapes + shape];
+    }
+  }
+}
+
+constexpr LosslessKernels kScalarKernels = {DecodeStepsScalar, EncodeStepsScalar, SplitFullSteps, SymboliseFullSteps,
+                                            Price};
 
 }  // namespace
 
@@ -96,6 +108,15 @@ void SplitElements(DType dtype, const uint8_t* elements, uint32_t count, uint8_t
     exponents[i] = static_cast<uint8_t>(ExponentOf(fields, element));
     uint8_t* record = records + static_cast<size_t>(i / kRansLanes) * fields.record_bytes();
     StoreRawBits(fields, RawBitsOf(fields, element), record, i % kRansLanes);
+  }
+}
+
+void SymboliseElements(SymbolJob& job, uint32_t begin, uint32_t end) {
+  for (uint32_t i = begin; i < end; ++i) {
+    const uint8_t exponent = job.symbols[i];
+    const auto symbol = static_cast<uint8_t>(job.offsets[i % (job.pattern_steps * kRansLanes)] - exponent);
+    if (symbol >= kRansEscape) *job.escapes++ = exponent;
+    job.symbols[i] = symbol < kRansEscape ? symbol : uint8_t{kRansEscape};
   }
 }
 

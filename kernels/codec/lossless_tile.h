@@ -43,18 +43,24 @@ class LosslessTileEncoder {
                               size_t max_bytes, Isa isa, std::vector<uint8_t>& out);
 
  private:
-  void ChooseChannels(const LosslessTables& tables, uint32_t set, const TileGeometry& geometry);
-  void BuildSymbols(const TileGeometry& geometry);
+  void Split(const TileGeometry& geometry, ByteSpan rows, Isa isa);
+  void CountExponents(const TileGeometry& geometry);
+  void ChooseChannels(const uint32_t* costs, const TileGeometry& geometry, Isa isa);
+  void BuildSymbols(const TileGeometry& geometry, Isa isa);
 
-  std::vector<uint16_t> histogram_;  // [channel][exponent]
-  std::vector<uint8_t> symbols_;     // [element]: exponents, then symbols
+  std::vector<uint16_t> histogram_;  // [channel][exponent]; valid between lowest_ and highest_
+  uint32_t lowest_ = 0;              // exponents of the tile
+  uint32_t highest_ = 0;
+  std::vector<uint8_t> symbols_;  // [element]: exponents, then symbols
   std::vector<uint8_t> records_;
   std::vector<uint8_t> escapes_;
+  size_t escape_count_ = 0;
   std::vector<uint16_t> words_;
   std::vector<ChannelClass> channels_;
   std::vector<uint8_t> channel_bytes_;
   uint8_t base_ = 0;
   std::array<uint32_t, codec_internal::kMaxPatternEntries> pattern_;
+  std::array<uint8_t, codec_internal::kMaxPatternEntries> offsets_;
 };
 
 // Decodes tiles without allocating. Not thread-safe.
