@@ -3,6 +3,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "kernels/base/status.h"
+#include "rocksdb/write_batch.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
 
@@ -130,27 +131,13 @@ absl::StatusOr<RocksIndex::Change> RocksIndex::BuildChange(const IndexBatch& bat
   return change;
 }
 
-absl::Status RocksIndex::TryResume() {
-  const int64_t now = clock_.MonotonicNanos();
-  int64_t tried = resume_tried_nanos_.load();
-  if (now - tried < kResumeIntervalNanos || !resume_tried_nanos_.compare_exchange_strong(tried, now)) {
-    return absl::OkStatus();
-  }
-  return FromRocks(db_->db().Resume(), directory_);
-}
-
 absl::Status RocksIndex::Commit(const IndexBatch& batch, Durability durability) {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   KDN_ASSIGN_OR_RETURN(Change change, BuildChange(batch));
   if (change.batch.Count() == 0) return absl::OkStatus();
-  // RocksDB resumes by itself when the disk has space again, but not from every state; the write below says whether it
-  // did.
-  if (write_failed_.load()) TryResume().IgnoreError();
   rocksdb::WriteOptions write;
   write.sync = durability == Durability::kSynced;
-  const absl::Status written = FromRocks(db_->db().Write(write, &change.batch), directory_);
-  write_failed_.store(!written.ok());
-  KDN_RETURN_IF_ERROR(NoteDamage(written));
+  KDN_RETURN_IF_ERROR(NoteDamage(writer_.Write(db_->db(), write, change.batch)));
   chunks_.fetch_add(change.chunks, std::memory_order_relaxed);
   models_.fetch_add(change.models, std::memory_order_relaxed);
   texts_.fetch_add(change.texts, std::memory_order_relaxed);
