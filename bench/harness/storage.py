@@ -1,4 +1,4 @@
-"""The value stores beside plain O_DIRECT files."""
+"""The two value stores (segments, RocksDB BlobDB) beside plain O_DIRECT files."""
 import contextlib
 import json
 import os
@@ -10,16 +10,16 @@ import time
 
 from contender import GB, KIB, MIB, size
 
-SUMMARY = "values in segment files beside plain O_DIRECT append and pread"
+SUMMARY = "values in segment files and in RocksDB BlobDB beside plain O_DIRECT append and pread"
 TARGETS = ("bench_storage",)
 
 PLAIN = "plain O_DIRECT"
-KINDS = {PLAIN: "plain", "segments": "segments"}
+KINDS = {PLAIN: "plain", "segments": "segments", "BlobDB": "rocksdb"}
 SYNC_MODES = ("none", "batch", "always")
 SIZES = (256 * KIB, 2 * MIB)
 WRITERS = (1, 4)
 READERS = (1, 4, 16)
-ROUNDS, FILL_BYTES, READ_MS, KILL_AFTER_S = 5, 1 << 30, 400, 1.0
+ROUNDS, FILL_BYTES, READ_MS, KILL_AFTER_S = 5, 1 << 29, 400, 1.0
 QUICK_ROUNDS, QUICK_FILL_BYTES, QUICK_READ_MS = 2, 1 << 28, 150
 DELETE_BYTES = 1 << 30  # four groups of 256 MiB
 DELETE_ROUNDS = 3
