@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "storage/index/utf8.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
 
@@ -107,6 +108,7 @@ absl::Status RocksIndex::NoteDamage(absl::Status status) {
 }
 
 absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::string& name) {
+  if (name.empty() || !IsUtf8(name)) return InvalidArgument("tenant name of ", name.size(), " bytes is not UTF-8");
   KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   absl::MutexLock lock(&tenant_mutex_);
   for (const auto& [id, record] : tenants_) {

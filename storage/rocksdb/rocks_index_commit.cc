@@ -4,6 +4,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "kernels/base/status.h"
 #include "rocksdb/write_batch.h"
+#include "storage/index/utf8.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
 
@@ -55,6 +56,7 @@ absl::Status RocksIndex::AddChunkPut(const IndexBatch::ChunkPut& put, Change& ch
     return InvalidArgument("chunk row with a fingerprint of ", put.record.fingerprint().size(), " and a digest of ",
                            put.record.chunk_digest().size(), " bytes");
   }
+  if (!std::ranges::all_of(put.record.documents(), IsUtf8)) return InvalidArgument("a document's name is not UTF-8");
   const auto [tenant, key] = put.key;
   const std::string row_key = RowKey(tenant, key);
   KDN_RETURN_IF_ERROR(CountRow(Family::kChunks, row_key, true, change));
@@ -114,12 +116,16 @@ absl::StatusOr<RocksIndex::Change> RocksIndex::BuildChange(const IndexBatch& bat
     return FromRocks(change.batch.Delete(db_->family(family), key), directory_);
   };
   for (const auto& put : batch.text_puts) {
+    if (!IsUtf8(put.record.document()) || !std::ranges::all_of(put.record.extra_keys(), IsUtf8)) {
+      return InvalidArgument("a text's document or extra key is not UTF-8");
+    }
     KDN_RETURN_IF_ERROR(put_row(Family::kTexts, put.tenant, put.key, put.record));
   }
   for (const auto& erase : batch.text_deletes) {
     KDN_RETURN_IF_ERROR(erase_row(Family::kTexts, erase.tenant, erase.key));
   }
   for (const auto& put : batch.model_puts) {
+    if (!IsUtf8(put.record.display_name())) return InvalidArgument("a model's display name is not UTF-8");
     KDN_RETURN_IF_ERROR(put_row(Family::kModels, put.tenant, put.fingerprint, put.record));
   }
   for (const auto& erase : batch.model_deletes) {
