@@ -17,6 +17,8 @@ class StoreEvents {
   virtual void OnHit(std::string_view tier, uint64_t tokens, uint64_t bytes) {}
   virtual void OnMiss(MissReason reason) {}
   virtual void OnStored(StoreOutcome outcome, uint64_t tokens, uint64_t stored_bytes, uint64_t raw_bytes) {}
+  // Cells that were stored already with other bytes: the first were kept.
+  virtual void OnDivergence(uint64_t cells) {}
   virtual void OnStoreRejected(std::string_view reason) {}  // canonical code's name, lower case
   virtual void OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) {}
   virtual void OnReinserted(uint64_t chunks, uint64_t bytes) {}

@@ -2,7 +2,6 @@
 #include <utility>
 
 #include "kernels/base/status.h"
-#include "storage/index/utf8.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
 
@@ -22,8 +21,6 @@ RocksIndex::RocksIndex(Parts parts)
       clock_(*parts.clock),
       random_(std::move(parts.random)),
       db_(std::move(parts.db)),
-      gate_(directory_),
-      writer_(clock_, directory_),
       lock_(parts.lock),
       state_(parts.state),
       reconcile_from_(parts.state.reconcile_from),
@@ -40,9 +37,26 @@ RocksIndex::RocksIndex(Parts parts)
 
 RocksIndex::~RocksIndex() { Close().IgnoreError(); }
 
+absl::StatusOr<RocksIndex::Use> RocksIndex::Enter() const {
+  absl::MutexLock lock(&use_mutex_);
+  if (closing_) return Unavailable(directory_, ": the index is closed");
+  ++users_;
+  return Use(*this);
+}
+
+void RocksIndex::Leave() const {
+  absl::MutexLock lock(&use_mutex_);
+  --users_;
+}
+
 absl::Status RocksIndex::Close() {
   absl::MutexLock close_lock(&close_mutex_);
-  gate_.Shut();
+  {
+    absl::MutexLock lock(&use_mutex_);
+    closing_ = true;
+    const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(use_mutex_) { return users_ == 0; };
+    use_mutex_.Await(absl::Condition(&idle));
+  }
   if (db_ == nullptr) return absl::OkStatus();
   absl::Status closed = db_->Flush();
   if (closed.ok()) {
@@ -61,7 +75,7 @@ absl::Status RocksIndex::Close() {
 }
 
 absl::Status RocksIndex::Sync() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   return FromRocks(db_->db().FlushWAL(true), directory_);
 }
 
@@ -86,7 +100,7 @@ void RocksIndex::CheckpointIfDue() {
 }
 
 absl::Status RocksIndex::MarkRecovered() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   absl::MutexLock lock(&state_mutex_);
   if (recovered_.load()) return absl::OkStatus();
   KDN_RETURN_IF_ERROR(db_->Flush());
@@ -108,8 +122,7 @@ absl::Status RocksIndex::NoteDamage(absl::Status status) {
 }
 
 absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::string& name) {
-  if (name.empty() || !IsUtf8(name)) return InvalidArgument("tenant name of ", name.size(), " bytes is not UTF-8");
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   absl::MutexLock lock(&tenant_mutex_);
   for (const auto& [id, record] : tenants_) {
     if (record.name() == name) return Tenant{id, record};
@@ -137,7 +150,7 @@ absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::stri
 }
 
 absl::StatusOr<std::vector<ChunkIndex::Tenant>> RocksIndex::ListTenants() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   absl::MutexLock lock(&tenant_mutex_);
   std::vector<Tenant> tenants;
   for (const auto& [id, record] : tenants_) tenants.push_back({id, record});
@@ -145,7 +158,7 @@ absl::StatusOr<std::vector<ChunkIndex::Tenant>> RocksIndex::ListTenants() {
 }
 
 absl::StatusOr<IndexCounts> RocksIndex::Counts() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   const auto count = [](const std::atomic<int64_t>& rows) {
     return static_cast<uint64_t>(std::max<int64_t>(0, rows.load(std::memory_order_relaxed)));
   };
@@ -153,7 +166,7 @@ absl::StatusOr<IndexCounts> RocksIndex::Counts() {
 }
 
 absl::Status RocksIndex::Compact() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   for (int family = 0; family < kNumFamilies; ++family) {
     rocksdb::CompactRangeOptions options;
     options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
@@ -164,7 +177,7 @@ absl::Status RocksIndex::Compact() {
 }
 
 uint64_t RocksIndex::DiskBytes() const {
-  const auto use = gate_.Enter();
+  const auto use = Enter();
   return use.ok() ? db_->DiskBytes() : 0;
 }
 

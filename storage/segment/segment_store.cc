@@ -230,11 +230,7 @@ absl::Status SegmentStore::SyncAppenders() {
     if (options_.sync != SyncMode::kAlways) first.Update(status);
   }
   absl::MutexLock lock(&append_mu_);
-  // Only those looked at above: the error of one that was sealed meanwhile is still to be reported.
-  std::erase_if(retiring_, [&](const auto& appender) {
-    return appender->segment()->Describe().sealed &&
-           std::find(appenders.begin(), appenders.end(), appender) != appenders.end();
-  });
+  std::erase_if(retiring_, [](const auto& appender) { return appender->segment()->Describe().sealed; });
   return first;
 }
 

@@ -1,0 +1,165 @@
+#include "server/core/deletion.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "kernels/base/status.h"
+#include "storage/evict/chunk_rows.h"
+#include "storage/index/value_metadata.h"
+
+namespace kdn {
+namespace {
+
+// Whether deleting the document leaves the chunk to others that were stored with it.
+bool SharedWithOthers(const v1::ChunkRecord& row, const std::string& document) {
+  return std::any_of(row.documents().begin(), row.documents().end(),
+                     [&](const std::string& name) { return name != document; });
+}
+
+}  // namespace
+
+// What a deletion found. Keys only: rows are read again under their locks.
+struct Deletion::Victims {
+  std::vector<Digest> chunks;  // to be removed whole
+  std::vector<Digest> shared;  // lose the document's name only
+  std::vector<Digest> texts;
+  DeleteCounts counts;
+
+  void Add(const ChunkKey& key, const v1::ChunkRecord& row) {
+    chunks.push_back(key.key);
+    ++counts.chunks;
+    counts.bytes += StoredBytes(row);
+  }
+};
+
+absl::StatusOr<DeleteCounts> Deletion::Delete(const Caller& caller, const DeleteTarget& target, DeleteMode mode) {
+  const int targets = target.chunk_digest.has_value() + target.document.has_value() + target.fingerprint.has_value();
+  if (targets != 1) return InvalidArgument("deletion names ", targets, " targets, not one");
+  KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
+  if (target.chunk_digest.has_value()) return DeleteChunk(tenant, *target.chunk_digest, mode);
+  if (target.fingerprint.has_value()) return DeleteModel(tenant, *target.fingerprint, mode);
+  if (target.document->empty()) return InvalidArgument("deletion by an empty document name");
+  return DeleteDocument(tenant, *target.document, mode);
+}
+
+absl::StatusOr<DeleteCounts> Deletion::DeleteChunk(const TenantRef& tenant, const Digest& chunk_digest,
+                                                   DeleteMode mode) {
+  const ChunkKey key = CoreContext::KeyOf(tenant, chunk_digest);
+  KDN_ASSIGN_OR_RETURN(const auto row, c_.ReadRow(key));
+  Victims victims;
+  if (row.has_value()) victims.Add(key, *row);
+  if (mode == DeleteMode::kDryRun) return victims.counts;
+  return Remove(tenant, victims, "");
+}
+
+absl::StatusOr<DeleteCounts> Deletion::DeleteDocument(const TenantRef& tenant, const std::string& document,
+                                                      DeleteMode mode) {
+  Victims victims;
+  KDN_RETURN_IF_ERROR(c_.index().VisitChunksOfDocument(tenant->id, document, std::nullopt,
+                                                       [&](const ChunkKey& key, const v1::ChunkRecord& row) {
+                                                         if (SharedWithOthers(row, document)) {
+                                                           victims.shared.push_back(key.key);
+                                                         } else {
+                                                           victims.Add(key, row);
+                                                         }
+                                                         return true;
+                                                       }));
+  KDN_RETURN_IF_ERROR(FindTexts(
+      tenant, [&](const v1::TextRecord& text) { return text.document() == document; }, victims));
+  if (mode == DeleteMode::kDryRun) return victims.counts;
+  return Remove(tenant, victims, document);
+}
+
+absl::StatusOr<DeleteCounts> Deletion::DeleteModel(const TenantRef& tenant, const Fingerprint& fingerprint,
+                                                   DeleteMode mode) {
+  if (mode == DeleteMode::kDelete) KDN_RETURN_IF_ERROR(RemoveModelRow(tenant, fingerprint));
+  Victims victims;
+  KDN_RETURN_IF_ERROR(c_.index().VisitChunksOfModel(tenant->id, fingerprint, std::nullopt,
+                                                    [&](const ChunkKey& key, const v1::ChunkRecord& row) {
+                                                      victims.Add(key, row);
+                                                      return true;
+                                                    }));
+  KDN_RETURN_IF_ERROR(FindTexts(
+      tenant, [&](const v1::TextRecord& text) { return text.fingerprint() == fingerprint.view(); }, victims));
+  if (mode == DeleteMode::kDryRun) return victims.counts;
+  return Remove(tenant, victims, "");
+}
+
+absl::Status Deletion::RemoveModelRow(const TenantRef& tenant, const Fingerprint& fingerprint) {
+  const absl::StatusOr<ModelRef> model = c_.registry().FindModel(tenant, fingerprint);
+  if (!model.ok() && !absl::IsNotFound(model.status()) && !absl::IsDataLoss(model.status())) return model.status();
+  if (model.ok()) {
+    // Waits for stores in flight; those that come later find the model deleted.
+    absl::MutexLock use(&(*model)->use_mutex());
+    (*model)->MarkDeleted();
+  }
+  absl::MutexLock registration(&c_.registry().registration_mutex());
+  c_.registry().Forget(tenant, fingerprint);
+  Deletions deletions;
+  deletions.fingerprints.push_back(fingerprint);
+  KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), deletions));
+  absl::MutexLock lock(&c_.locks().For({tenant->id, fingerprint}));
+  IndexBatch batch;
+  batch.model_deletes.push_back({tenant->id, fingerprint});
+  return c_.NoteWrite(c_.index().Commit(batch, Durability::kUnsynced));
+}
+
+absl::Status Deletion::FindTexts(const TenantRef& tenant, const TextFilter& matches, Victims& victims) {
+  return c_.index().VisitTexts(tenant->id, [&](const Digest& key, const v1::TextRecord& text) {
+    if (matches(text)) {
+      victims.texts.push_back(key);
+      ++victims.counts.texts;
+    }
+    return true;
+  });
+}
+
+absl::StatusOr<DeleteCounts> Deletion::Remove(const TenantRef& tenant, const Victims& victims,
+                                              const std::string& document) {
+  DeleteCounts counts;
+  Deletions deletions;
+  deletions.chunk_keys = victims.chunks;
+  deletions.text_keys = victims.texts;
+  KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), deletions));
+  for (const std::vector<Digest>* keys : {&victims.chunks, &victims.shared}) {
+    for (const Digest& key : *keys) KDN_RETURN_IF_ERROR(RemoveChunk({tenant->id, key}, document, counts));
+  }
+  for (const Digest& key : victims.texts) KDN_RETURN_IF_ERROR(RemoveText({tenant->id, key}, counts));
+  // Who deletes by name wants it gone for good, whatever the mode of stores.
+  KDN_RETURN_IF_ERROR(c_.values().Sync());
+  KDN_RETURN_IF_ERROR(c_.index().Sync());
+  return counts;
+}
+
+absl::Status Deletion::RemoveChunk(const ChunkKey& key, const std::string& document, DeleteCounts& counts) {
+  absl::MutexLock lock(&c_.locks().For(key));
+  KDN_ASSIGN_OR_RETURN(const auto row, c_.ReadRow(key));
+  if (!row.has_value()) return absl::OkStatus();
+  // Judged again: another document may have come or gone meanwhile.
+  if (!document.empty() && SharedWithOthers(*row, document)) {
+    v1::ChunkRecord changed = *row;
+    auto& names = *changed.mutable_documents();
+    names.erase(std::remove(names.begin(), names.end(), document), names.end());
+    IndexBatch batch;
+    batch.chunk_puts.push_back({key, std::move(changed), *row});
+    return c_.NoteWrite(c_.index().Commit(batch, Durability::kUnsynced));
+  }
+  KDN_RETURN_IF_ERROR(c_.RemoveRow(key, *row));
+  ++counts.chunks;
+  counts.bytes += StoredBytes(*row);
+  return absl::OkStatus();
+}
+
+absl::Status Deletion::RemoveText(const ChunkKey& key, DeleteCounts& counts) {
+  absl::MutexLock lock(&c_.locks().For(key));
+  KDN_ASSIGN_OR_RETURN(const auto row, c_.index().GetText(key.tenant, key.key));
+  if (!row.has_value()) return absl::OkStatus();
+  IndexBatch batch;
+  batch.text_deletes.push_back({key.tenant, key.key, *row});
+  KDN_RETURN_IF_ERROR(c_.NoteWrite(c_.index().Commit(batch, Durability::kUnsynced)));
+  ++counts.texts;
+  return absl::OkStatus();
+}
+
+}  // namespace kdn

@@ -1,0 +1,234 @@
+#include "server/core/lookups.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "kernels/base/status.h"
+#include "server/core/chunk_cells.h"
+#include "storage/evict/chunk_rows.h"
+
+namespace kdn {
+namespace {
+
+// Chunks asked of the index in one call: a lookup of a long prefix that is not there reads one batch.
+constexpr size_t kRowsPerRead = 256;
+
+// Finds the longest prefix of which a reader could load every row it needs, in one pass. For layers that attend to
+// everything a chunk either has its cells or ends the prefix. For a windowed layer, the rows needed of the chunks start
+// at a position that only grows with the prefix; the chunk whose held rows begin last therefore decides for all.
+class PrefixJudge {
+ public:
+  PrefixJudge(const Model& model, const CellSet& wanted) : cells_(model.cells()) {
+    for (const LayerBand& band : cells_.bands()) AddBand(band, wanted);
+  }
+
+  // Adds the next chunk. False when it lacks a cell that any prefix containing it needs.
+  bool Add(const v1::ChunkRecord& row) {
+    const std::vector<HeldCell> held = HeldCells(row, cells_.num_cells());
+    for (const uint32_t cell : everywhere_) {
+      if (!held[cell].held() || held[cell].first_row > 0) return false;
+    }
+    for (Window& window : windows_) {
+      uint32_t first_row = 0;
+      for (const uint32_t cell : window.wanted) {
+        first_row = std::max(first_row, held[cell].held() ? held[cell].first_row : row.num_tokens());
+      }
+      // Positions grow along the prefix, so a later gap always begins later.
+      if (first_row > 0) window.last_gap = Gap{row.token_begin(), row.num_tokens(), first_row};
+    }
+    return true;
+  }
+
+  // Whether a reader of a prefix of everything added, ending at this position, finds every row it needs.
+  bool Suffices(uint64_t prefix_end) const {
+    return std::all_of(windows_.begin(), windows_.end(), [&](const Window& window) {
+      if (!window.last_gap.has_value()) return true;
+      const Gap& gap = *window.last_gap;
+      return FirstNeededRow(window.attention, window.tokens, prefix_end, gap.chunk_begin, gap.chunk_tokens) >=
+             gap.first_row;
+    });
+  }
+
+ private:
+  // A chunk that does not hold all of its rows at a windowed layer.
+  struct Gap {
+    uint64_t chunk_begin = 0;
+    uint32_t chunk_tokens = 0;
+    uint32_t first_row = 0;
+  };
+  struct Window {
+    AttentionKind attention = AttentionKind::kFull;
+    uint32_t tokens = 0;
+    std::vector<uint32_t> wanted;
+    std::optional<Gap> last_gap;
+  };
+
+  void AddBand(const LayerBand& band, const CellSet& wanted) {
+    std::vector<uint32_t> cells;
+    for (uint32_t head = 0; head < band.num_kv_heads; ++head) {
+      if (wanted.Contains(band.first_cell + head)) cells.push_back(band.first_cell + head);
+    }
+    if (cells.empty()) return;
+    if (band.window == 0) {
+      everywhere_.insert(everywhere_.end(), cells.begin(), cells.end());
+      return;
+    }
+    auto window = std::find_if(windows_.begin(), windows_.end(), [&](const Window& w) {
+      return w.attention == band.attention && w.tokens == band.window;
+    });
+    if (window == windows_.end()) window = windows_.insert(window, Window{band.attention, band.window, {}, {}});
+    window->wanted.insert(window->wanted.end(), cells.begin(), cells.end());
+  }
+
+  const CellMap& cells_;
+  std::vector<uint32_t> everywhere_;
+  std::vector<Window> windows_;
+};
+
+absl::Status CheckQuery(const LookupQuery& query, const Model& model) {
+  if (query.chunk_digests.size() > kMaxChunksPerCall) {
+    return InvalidArgument("lookup of ", query.chunk_digests.size(), " chunks, at most ", kMaxChunksPerCall);
+  }
+  if (query.last_chunk_tokens > model.chunk_tokens()) {
+    return InvalidArgument("last chunk of ", query.last_chunk_tokens, " tokens, chunks of this model have ",
+                           model.chunk_tokens());
+  }
+  if (query.cells.has_value() && query.cells->num_cells() != model.cells().num_cells()) {
+    return InvalidArgument("cell set of ", query.cells->num_cells(), " cells, this model has ",
+                           model.cells().num_cells());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<LookupResult> Lookups::Lookup(const Caller& caller, const LookupQuery& query) {
+  KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
+  KDN_ASSIGN_OR_RETURN(const ModelRef model, c_.registry().FindModel(tenant, query.fingerprint));
+  KDN_RETURN_IF_ERROR(CheckQuery(query, *model));
+  const CellSet wanted = query.cells.value_or(CellSet::All(model->cells().num_cells()));
+  Rows rows;
+  const int64_t now_ms = c_.NowMs();
+  for (size_t begin = 0; begin < query.chunk_digests.size(); begin += kRowsPerRead) {
+    const size_t count = std::min(kRowsPerRead, query.chunk_digests.size() - begin);
+    KDN_ASSIGN_OR_RETURN(Rows batch, ReadRows(tenant, query.chunk_digests.subspan(begin, count)));
+    for (std::optional<v1::ChunkRecord>& row : batch) {
+      if (row.has_value() && IsExpired(*row, now_ms)) row.reset();
+    }
+    const bool broken = std::any_of(batch.begin(), batch.end(), [](const auto& row) { return !row.has_value(); });
+    std::move(batch.begin(), batch.end(), std::back_inserter(rows));
+    if (broken && query.mode == LookupMode::kPrefix) break;
+  }
+  rows.resize(query.chunk_digests.size());
+  const bool prefix = query.mode == LookupMode::kPrefix;
+  LookupResult result =
+      prefix ? LongestPrefix(*model, query, wanted, rows) : WholeSegments(*model, query, wanted, rows);
+  uint64_t tokens = query.chunk_digests.size() * uint64_t{model->chunk_tokens()};
+  if (tokens > 0 && query.last_chunk_tokens != 0) tokens += query.last_chunk_tokens - uint64_t{model->chunk_tokens()};
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const bool hit = prefix ? i < result.hit_chunks : result.present[i];
+    if (!hit) continue;
+    const ChunkKey key = CoreContext::KeyOf(tenant, query.chunk_digests[i]);
+    if (prefix) {
+      c_.tracker().Touch(key);  // its ancestors are hits before it
+    } else {
+      c_.Touch(key, *rows[i]);
+    }
+  }
+  c_.events().OnLookup(query.chunk_digests.size(), result.hit_chunks, tokens, result.hit_tokens);
+  return result;
+}
+
+absl::StatusOr<Lookups::Rows> Lookups::ReadRows(const TenantRef& tenant, std::span<const Digest> digests) {
+  std::vector<ChunkKey> keys;
+  keys.reserve(digests.size());
+  for (const Digest& digest : digests) keys.push_back(CoreContext::KeyOf(tenant, digest));
+  return c_.index().GetChunks(keys);
+}
+
+LookupResult Lookups::LongestPrefix(const Model& model, const LookupQuery& query, const CellSet& wanted,
+                                    const Rows& rows) {
+  PrefixJudge judge(model, wanted);
+  LookupResult result;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const bool last = i + 1 == rows.size();
+    const uint32_t tokens = last && query.last_chunk_tokens != 0 ? query.last_chunk_tokens : model.chunk_tokens();
+    const std::optional<v1::ChunkRecord>& row = rows[i];
+    if (!row.has_value() || row->kind() != static_cast<uint32_t>(ChunkKind::kPrefix) || row->num_tokens() != tokens ||
+        row->token_begin() != i * uint64_t{model.chunk_tokens()} ||
+        AsBytes(row->fingerprint()).size() != Digest::kBytes || row->fingerprint() != model.fingerprint().view()) {
+      break;
+    }
+    if (!judge.Add(*row)) break;
+    const uint64_t prefix_end = row->token_begin() + tokens;
+    if (!judge.Suffices(prefix_end)) continue;
+    result.hit_chunks = static_cast<uint32_t>(i + 1);
+    result.hit_tokens = prefix_end;
+  }
+  return result;
+}
+
+LookupResult Lookups::WholeSegments(const Model& model, const LookupQuery& query, const CellSet& wanted,
+                                    const Rows& rows) {
+  LookupResult result;
+  result.present.resize(rows.size());
+  const std::vector<uint32_t> wanted_cells = wanted.ToVector();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].has_value() || rows[i]->fingerprint() != model.fingerprint().view()) continue;
+    const bool last = i + 1 == rows.size();
+    if (last && query.last_chunk_tokens != 0 && rows[i]->num_tokens() != query.last_chunk_tokens) continue;
+    const std::vector<HeldCell> held = HeldCells(*rows[i], model.cells().num_cells());
+    result.present[i] = std::all_of(wanted_cells.begin(), wanted_cells.end(),
+                                    [&](uint32_t cell) { return held[cell].held() && held[cell].first_row == 0; });
+    if (!result.present[i]) continue;
+    ++result.hit_chunks;
+    result.hit_tokens += rows[i]->num_tokens();
+  }
+  return result;
+}
+
+absl::StatusOr<std::vector<CellSet>> Lookups::FindMissing(const Caller& caller, const Fingerprint& fingerprint,
+                                                          std::span<const ChunkOffer> offers) {
+  KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
+  KDN_ASSIGN_OR_RETURN(const ModelRef model, c_.registry().FindModel(tenant, fingerprint));
+  if (offers.size() > kMaxChunksPerCall) {
+    return InvalidArgument("offer of ", offers.size(), " chunks, at most ", kMaxChunksPerCall);
+  }
+  const uint32_t num_cells = model->cells().num_cells();
+  const int64_t now_ms = c_.NowMs();
+  std::vector<CellSet> missing;
+  missing.reserve(offers.size());
+  for (size_t begin = 0; begin < offers.size(); begin += kRowsPerRead) {
+    const std::span<const ChunkOffer> batch = offers.subspan(begin, std::min(kRowsPerRead, offers.size() - begin));
+    std::vector<Digest> digests;
+    for (const ChunkOffer& offer : batch) digests.push_back(offer.chunk_digest);
+    KDN_ASSIGN_OR_RETURN(const Rows rows, ReadRows(tenant, digests));
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const ChunkOffer& offer = batch[i];
+      const CellSet offered = offer.cells.value_or(CellSet::All(num_cells));
+      if (offered.num_cells() != num_cells) {
+        return InvalidArgument("offer of chunk ", offer.chunk_digest.ToShortHex(), " has a set of ",
+                               offered.num_cells(), " cells, this model has ", num_cells);
+      }
+      std::vector<uint32_t> first_rows(num_cells);
+      for (const ChunkOffer::CellRows& partial : offer.partial) {
+        if (partial.cell >= num_cells) {
+          return InvalidArgument("offer of chunk ", offer.chunk_digest.ToShortHex(), " names cell ", partial.cell,
+                                 ", this model has ", num_cells);
+        }
+        first_rows[partial.cell] = partial.first_row;
+      }
+      const bool live = rows[i].has_value() && !IsExpired(*rows[i], now_ms);
+      const std::vector<HeldCell> held = live ? HeldCells(*rows[i], num_cells) : std::vector<HeldCell>(num_cells);
+      CellSet& lacking = missing.emplace_back(num_cells);
+      for (const uint32_t cell : offered.ToVector()) {
+        if (!held[cell].held() || held[cell].first_row > first_rows[cell]) lacking.Insert(cell);
+      }
+      if (live) c_.Touch(CoreContext::KeyOf(tenant, offer.chunk_digest), *rows[i]);
+    }
+  }
+  return missing;
+}
+
+}  // namespace kdn

@@ -1,0 +1,32 @@
+#ifndef KDN_SERVER_CORE_LOOKUPS_H_
+#define KDN_SERVER_CORE_LOOKUPS_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/core/core_context.h"
+
+namespace kdn {
+
+// The Lookup and FindMissing use cases: index only. Thread-safe.
+class Lookups {
+ public:
+  explicit Lookups(CoreContext& context) : c_(context) {}
+
+  absl::StatusOr<LookupResult> Lookup(const Caller& caller, const LookupQuery& query);
+  absl::StatusOr<std::vector<CellSet>> FindMissing(const Caller& caller, const Fingerprint& fingerprint,
+                                                   std::span<const ChunkOffer> offers);
+
+ private:
+  using Rows = std::vector<std::optional<v1::ChunkRecord>>;
+
+  absl::StatusOr<Rows> ReadRows(const TenantRef& tenant, std::span<const Digest> digests);
+  LookupResult LongestPrefix(const Model& model, const LookupQuery& query, const CellSet& wanted, const Rows& rows);
+  LookupResult WholeSegments(const Model& model, const LookupQuery& query, const CellSet& wanted, const Rows& rows);
+
+  CoreContext& c_;
+};
+
+}  // namespace kdn
+
+#endif  // KDN_SERVER_CORE_LOOKUPS_H_

@@ -1,0 +1,87 @@
+#include "server/core/maintenance.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/time/time.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status.h"
+
+namespace kdn {
+namespace {
+
+constexpr int64_t kHousekeepingIntervalMs = 1000;
+// Between whole rounds over the rows for expired ones.
+constexpr int64_t kSweepIntervalMs = 60'000;
+// Sweeper steps in one housekeeping round.
+constexpr int kSweepStepsPerRound = 16;
+
+}  // namespace
+
+void Maintenance::Start() {
+  housekeeping_thread_ = std::thread([this] { Loop(kHousekeepingIntervalMs, [this] { HousekeepingStep(); }); });
+  if (c_.options().sync != SyncMode::kBatch) return;
+  sync_thread_ = std::thread([this] {
+    Loop(std::max<int64_t>(1, c_.options().sync_interval_ms), [this] {
+      const absl::Status synced = SyncStep();
+      if (!synced.ok()) Log(LogLevel::kError, "sync failed", {{"error", synced.ToString()}});
+    });
+  });
+}
+
+void Maintenance::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  if (housekeeping_thread_.joinable()) housekeeping_thread_.join();
+  if (sync_thread_.joinable()) sync_thread_.join();
+}
+
+template <typename Step>
+void Maintenance::Loop(int64_t interval_ms, Step step) {
+  while (true) {
+    step();
+    absl::MutexLock lock(&mutex_);
+    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), absl::Milliseconds(interval_ms))) return;
+  }
+}
+
+absl::Status Maintenance::SyncStep() {
+  if (!c_.TakeUnsynced()) return absl::OkStatus();
+  KDN_RETURN_IF_ERROR(c_.values().Sync());
+  return c_.index().Sync();
+}
+
+void Maintenance::HousekeepingStep() {
+  const absl::StatusOr<uint32_t> evicted = c_.evictor().Run();
+  if (!evicted.ok()) {
+    Log(LogLevel::kError, "eviction failed", {{"error", evicted.status().ToString()}});
+  } else if (*evicted > 0) {
+    Log(LogLevel::kInfo, "evicted", {{"groups", uint64_t{*evicted}}, {"used_bytes", c_.evictor().UsedBytes()}});
+  }
+  if (c_.read_only()) {
+    // Room for the smallest of writes: whether there is room for a store, that store finds out.
+    if (c_.evictor().TryAdmit(0).has_value()) c_.ClearReadOnly();
+  }
+  Sweep();
+}
+
+void Maintenance::Sweep() {
+  if (c_.NowMs() < next_sweep_ms_) return;
+  for (int step = 0; step < kSweepStepsPerRound; ++step) {
+    const absl::StatusOr<ExpirySweeper::StepResult> swept = sweeper_.Step();
+    if (!swept.ok()) {
+      Log(LogLevel::kError, "expiry sweep failed", {{"error", swept.status().ToString()}});
+      return;
+    }
+    swept_raw_bytes_ += swept->live_raw_bytes;
+    if (!swept->round_done) continue;
+    c_.raw_bytes.store(swept_raw_bytes_, std::memory_order_relaxed);
+    swept_raw_bytes_ = 0;
+    next_sweep_ms_ = c_.NowMs() + kSweepIntervalMs;
+    return;
+  }
+}
+
+}  // namespace kdn
