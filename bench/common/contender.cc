@@ -47,6 +47,7 @@ void ServeCells(Contender& contender, pid_t server_pid) {
     const Cell cell = ParseCell(line, &duration);
     const std::string name = line.substr(0, line.rfind(' '));
     if (prepared.insert(name).second) contender.Prepare(cell);
+    contender.Settle(cell);
     RunCell(contender, server_pid, cell, duration);
   }
 }

@@ -27,6 +27,9 @@ class Contender {
   // Called before the first Run of a cell, not timed.
   virtual void Prepare(const Cell& cell) = 0;
 
+  // Called before each Run, not timed: for what earlier runs left behind.
+  virtual void Settle(const Cell& cell) {}
+
   // Repeats the operation until `deadline`. Returns the payload bytes moved.
   virtual uint64_t Run(const Cell& cell, Clock::time_point deadline) = 0;
 };

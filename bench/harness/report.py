@@ -55,21 +55,26 @@ class Report:
             print(f"note: {note}")
 
     def write(self, path):
-        document = {**self.head, "rows": self.rows, "notes": self.notes, "samples": self.samples}
+        """One line per row and per list of samples, so that reports can be read and compared line by line."""
+        def block(opening, lines, closing):
+            return opening + ",".join(f"\n  {line}" for line in lines) + f"\n {closing}"
+
+        fields = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in self.head.items()]
+        fields.append('"rows": ' + block("[", map(json.dumps, self.rows), "]"))
+        fields.append('"notes": ' + block("[", map(json.dumps, self.notes), "]"))
+        fields.append('"samples": ' + block(
+            "{", (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in self.samples.items()), "}"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        path.write_text("{\n " + ",\n ".join(fields) + "\n}\n")
 
 
 def grouped_by_metrics(rows):
-    """Splits `rows` into runs of cases that have the same metrics: one table each."""
-    groups = []
+    """Groups the rows of each case, and the cases that have the same metrics: one table each."""
+    groups = {}
     for case in dict.fromkeys(row["case"] for row in rows):
         of_case = [row for row in rows if row["case"] == case]
-        metrics = [row["metric"] for row in of_case]
-        if not groups or groups[-1][0] != metrics:
-            groups.append((metrics, []))
-        groups[-1][1].append(of_case)
-    return [cases for _, cases in groups]
+        groups.setdefault(tuple(dict.fromkeys(row["metric"] for row in of_case)), []).append(of_case)
+    return list(groups.values())
 
 
 def print_table(cases):

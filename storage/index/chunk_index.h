@@ -94,7 +94,8 @@ class ChunkIndex {
   // One entry per key, in order; unset for absent and for damaged rows (DamagedRows counts those).
   virtual absl::StatusOr<std::vector<std::optional<v1::ChunkRecord>>> GetChunks(std::span<const ChunkKey> keys) = 0;
 
-  // All or nothing. InvalidArgument for a record without its identity fields or a batch too large, ResourceExhausted
+  // All or nothing. InvalidArgument for a record without its identity fields, a name that
+  // is not UTF-8 or a batch too large, ResourceExhausted
   // when the disk is full (reads go on; commits succeed by themselves once there is space). Commits that touch one key
   // are serialised by the caller, who read the row it replaces.
   virtual absl::Status Commit(const IndexBatch& batch, Durability durability) = 0;

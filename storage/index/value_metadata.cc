@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/base/status.h"
+#include "storage/index/utf8.h"
 
 namespace kdn {
 namespace {
@@ -36,10 +37,19 @@ absl::Status CheckChunk(const v1::ChunkRecord& chunk) {
   return absl::OkStatus();
 }
 
+bool HasUtf8Only(const v1::ValueMetadata& metadata) {
+  const auto& documents = metadata.chunk().documents();
+  const auto& extra_keys = metadata.text().extra_keys();
+  return IsUtf8(metadata.tenant()) && IsUtf8(metadata.text().document()) && IsUtf8(metadata.model().display_name()) &&
+         std::all_of(documents.begin(), documents.end(), IsUtf8) &&
+         std::all_of(extra_keys.begin(), extra_keys.end(), IsUtf8);
+}
+
 absl::StatusOr<std::string> Serialize(const v1::ValueMetadata& metadata) {
   if (metadata.tenant().empty() || metadata.tenant().size() > kMaxTenantNameBytes) {
     return InvalidArgument("value metadata: tenant name of ", metadata.tenant().size(), " bytes");
   }
+  if (!HasUtf8Only(metadata)) return InvalidArgument("value metadata: a name is not UTF-8");
   std::string out;
   if (!metadata.SerializeToString(&out) || out.size() > kMaxValueMetadataBytes) {
     return InvalidArgument("value metadata: ", metadata.ByteSizeLong(), " bytes, at most ", kMaxValueMetadataBytes);

@@ -67,19 +67,6 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   return family;
 }
 
-// What RocksDB answers when its files are damaged or gone, as opposed to a machine that refuses them.
-absl::Status AsDamage(const rocksdb::Status& status, std::string_view what) {
-  const absl::Status translated = FromRocks(status, what);
-  const bool damage = status.IsCorruption() || status.IsNotFound() || status.IsPathNotFound() ||
-                      status.IsInvalidArgument() || status.IsNotSupported() ||
-                      (absl::IsUnavailable(translated) && status.IsIOError());
-  return damage && !absl::IsResourceExhausted(translated) && !absl::IsPermissionDenied(translated) &&
-                 !absl::IsFailedPrecondition(translated) &&
-                 status.ToString().find("Too many open files") == std::string::npos
-             ? DataLoss(FromAbsl(translated.message()))
-             : translated;
-}
-
 absl::Status CheckFamilies(const std::vector<std::string>& present, const std::string& directory) {
   for (const std::string& name : present) {
     if (name != rocksdb::kDefaultColumnFamilyName && std::ranges::find(kFamilyNames, name) == std::end(kFamilyNames)) {
@@ -129,13 +116,13 @@ absl::StatusOr<std::unique_ptr<IndexDb>> IndexDb::Open(const Options& options) {
   const rocksdb::DBOptions db_options = DatabaseOptions(options);
   std::vector<std::string> present;
   KDN_RETURN_IF_ERROR(
-      AsDamage(rocksdb::DB::ListColumnFamilies(db_options, options.directory, &present), options.directory));
+      FromRocksOpen(rocksdb::DB::ListColumnFamilies(db_options, options.directory, &present), options.directory));
   KDN_RETURN_IF_ERROR(CheckFamilies(present, options.directory));
   std::unique_ptr<IndexDb> index(new IndexDb);
   index->env_ = options.env;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
-  KDN_RETURN_IF_ERROR(AsDamage(OpenHandles(options, db_options, handles, &db), options.directory));
+  KDN_RETURN_IF_ERROR(FromRocksOpen(OpenHandles(options, db_options, handles, &db), options.directory));
   index->db_.reset(db);
   std::ranges::copy(handles, index->handles_.begin());
   KDN_RETURN_IF_ERROR(index->CheckFormat());
@@ -152,8 +139,8 @@ IndexDb::~IndexDb() {
 
 absl::Status IndexDb::CheckFormat() {
   std::string value;
-  KDN_RETURN_IF_ERROR(
-      AsDamage(db_->Get(rocksdb::ReadOptions(), family(Family::kMeta), ToSlice(kFormatKey), &value), "index format"));
+  KDN_RETURN_IF_ERROR(FromRocksOpen(
+      db_->Get(rocksdb::ReadOptions(), family(Family::kMeta), ToSlice(kFormatKey), &value), "index format"));
   KDN_ASSIGN_OR_RETURN(const std::string_view format, OpenBytes(Family::kMeta, kFormatKey, value));
   if (format != std::to_string(kIndexFormat)) {
     return FailedPrecondition(db_->GetName(), ": index of format ", format, ", this version reads up to ", kIndexFormat,

@@ -23,6 +23,7 @@ constexpr uint8_t kRebuildPending = 2;
 constexpr uint8_t kDamaged = 4;
 constexpr uint8_t kAllFlags = kClean | kRebuildPending | kDamaged;
 constexpr size_t kMaxManifestNameBytes = 64;
+constexpr size_t kMaxStateBytes = 64 + kMaxManifestNameBytes;
 
 std::string StatePath(const std::string& index_dir) { return index_dir + "/KDN_STATE"; }
 
@@ -68,6 +69,7 @@ absl::StatusOr<IndexState> ReadIndexState(rocksdb::Env& env, const std::string& 
 
 absl::Status WriteIndexState(rocksdb::Env& env, const std::string& index_dir, const IndexState& state) {
   std::vector<uint8_t> bytes;
+  bytes.reserve(kMaxStateBytes);
   ByteWriter writer(bytes);
   writer.Bytes(AsBytes(kMagic));
   writer.U32(kIndexFormat);

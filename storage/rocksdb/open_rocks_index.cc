@@ -1,16 +1,14 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <map>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "kernels/base/status.h"
 #include "rocksdb/env.h"
-#include "storage/rocksdb/durable_file.h"
+#include "storage/rocksdb/quarantine.h"
 #include "storage/rocksdb/rocks_index.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
@@ -18,25 +16,11 @@
 namespace kdn {
 namespace {
 
-constexpr std::string_view kQuarantinePrefix = "index.quarantined-";
-
 void SystemRandom(MutableByteSpan bytes) {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t got = getrandom(bytes.data() + done, bytes.size() - done, 0);
     if (got > 0) done += static_cast<size_t>(got);
   }
-}
-
-// What the index's folder holds before RocksDB touches it.
-enum class Contents { kNothing, kIndex, kSomethingElse };
-
-bool IsIndexFile(const std::string& name) {
-  const auto starts = [&](std::string_view prefix) { return name.compare(0, prefix.size(), prefix) == 0; };
-  const auto ends = [&](std::string_view suffix) {
-    return name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
-  };
-  return name == "CURRENT" || name == "IDENTITY" || name == "LOCK" || starts("LOG") || starts("MANIFEST-") ||
-         starts("OPTIONS-") || starts("KDN_STATE") || ends(".sst") || ends(".log") || ends(".dbtmp");
 }
 
 class Opener {
@@ -94,30 +78,24 @@ class Opener {
     return absl::IsFailedPrecondition(locked) ? Annotate(locked, "the index is open in another process") : locked;
   }
 
-  absl::StatusOr<Contents> Look() {
-    std::vector<std::string> names;
-    const rocksdb::Status status = env_->GetChildren(directory_, &names);
-    if (status.IsNotFound() || status.IsPathNotFound()) return Contents::kNothing;
-    KDN_RETURN_IF_ERROR(FromRocks(status, directory_));
-    std::erase_if(names, [](const std::string& name) { return name == "." || name == ".."; });
-    if (names.empty()) return Contents::kNothing;
-    return std::ranges::any_of(names, IsIndexFile) ? Contents::kIndex : Contents::kSomethingElse;
-  }
-
   absl::Status OpenOrReplace() {
-    KDN_ASSIGN_OR_RETURN(const Contents contents, Look());
-    if (contents == Contents::kSomethingElse) {
+    KDN_ASSIGN_OR_RETURN(const FolderContents contents, LookAtFolder(*env_, directory_));
+    if (contents == FolderContents::kSomethingElse) {
       return FailedPrecondition(directory_, " holds files, but no index: move them away, or choose another path");
     }
-    if (contents == Contents::kIndex) {
+    if (contents == FolderContents::kDatabase) {
       const absl::Status opened = OpenExisting();
       if (!absl::IsDataLoss(opened)) return opened;
       db_.reset();
       tenants_in_index_.clear();
       report_.reason = std::string(FromAbsl(opened.message()));
-      KDN_RETURN_IF_ERROR(Quarantine());
+      KDN_ASSIGN_OR_RETURN(report_.quarantined_to,
+                           Quarantine(*env_, {.parent = options_.path,
+                                              .name = "index",
+                                              .unix_seconds = options_.clock->WallMillis() / 1000,
+                                              .max_kept = kMaxQuarantinedIndexes}));
     }
-    report_.created = contents == Contents::kNothing;
+    report_.created = contents == FolderContents::kNothing;
     return CreateEmpty();
   }
 
@@ -187,34 +165,6 @@ class Opener {
     state_ = began;
     state_.clean = clean;
     return absl::OkStatus();
-  }
-
-  // Moves the index aside. The last number of the name counts up over all quarantines: clocks jump.
-  absl::Status Quarantine() {
-    std::map<int64_t, std::filesystem::path> kept = Quarantined();
-    const int64_t number = kept.empty() ? 0 : kept.rbegin()->first + 1;
-    const std::string target =
-        StrCat(options_.path, "/", kQuarantinePrefix, options_.clock->WallMillis() / 1000, "-", number);
-    KDN_RETURN_IF_ERROR(FromRocks(env_->RenameFile(directory_, target), target));
-    KDN_RETURN_IF_ERROR(SyncDirectory(*env_, options_.path));
-    report_.quarantined_to = target;
-    kept.emplace(number, target);
-    for (; kept.size() > kMaxQuarantinedIndexes; kept.erase(kept.begin())) {
-      std::error_code ignored;  // tried again at the next quarantine
-      std::filesystem::remove_all(kept.begin()->second, ignored);
-    }
-    return absl::OkStatus();
-  }
-
-  std::map<int64_t, std::filesystem::path> Quarantined() const {
-    std::map<int64_t, std::filesystem::path> found;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(options_.path, ignored)) {
-      const std::string name = entry.path().filename().string();
-      if (name.compare(0, kQuarantinePrefix.size(), kQuarantinePrefix) != 0) continue;
-      found[std::strtoll(name.c_str() + name.rfind('-') + 1, nullptr, 10)] = entry.path();
-    }
-    return found;
   }
 
   // Unites the files with the copy in the index, and repairs whichever lacks something.

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "storage/index/utf8.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
 
@@ -21,6 +22,8 @@ RocksIndex::RocksIndex(Parts parts)
       clock_(*parts.clock),
       random_(std::move(parts.random)),
       db_(std::move(parts.db)),
+      gate_(directory_),
+      writer_(clock_, directory_),
       lock_(parts.lock),
       state_(parts.state),
       reconcile_from_(parts.state.reconcile_from),
@@ -37,26 +40,9 @@ RocksIndex::RocksIndex(Parts parts)
 
 RocksIndex::~RocksIndex() { Close().IgnoreError(); }
 
-absl::StatusOr<RocksIndex::Use> RocksIndex::Enter() const {
-  absl::MutexLock lock(&use_mutex_);
-  if (closing_) return Unavailable(directory_, ": the index is closed");
-  ++users_;
-  return Use(*this);
-}
-
-void RocksIndex::Leave() const {
-  absl::MutexLock lock(&use_mutex_);
-  --users_;
-}
-
 absl::Status RocksIndex::Close() {
   absl::MutexLock close_lock(&close_mutex_);
-  {
-    absl::MutexLock lock(&use_mutex_);
-    closing_ = true;
-    const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(use_mutex_) { return users_ == 0; };
-    use_mutex_.Await(absl::Condition(&idle));
-  }
+  gate_.Shut();
   if (db_ == nullptr) return absl::OkStatus();
   absl::Status closed = db_->Flush();
   if (closed.ok()) {
@@ -75,7 +61,7 @@ absl::Status RocksIndex::Close() {
 }
 
 absl::Status RocksIndex::Sync() {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   return FromRocks(db_->db().FlushWAL(true), directory_);
 }
 
@@ -100,7 +86,7 @@ void RocksIndex::CheckpointIfDue() {
 }
 
 absl::Status RocksIndex::MarkRecovered() {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   absl::MutexLock lock(&state_mutex_);
   if (recovered_.load()) return absl::OkStatus();
   KDN_RETURN_IF_ERROR(db_->Flush());
@@ -122,7 +108,8 @@ absl::Status RocksIndex::NoteDamage(absl::Status status) {
 }
 
 absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::string& name) {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  if (name.empty() || !IsUtf8(name)) return InvalidArgument("tenant name of ", name.size(), " bytes is not UTF-8");
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   absl::MutexLock lock(&tenant_mutex_);
   for (const auto& [id, record] : tenants_) {
     if (record.name() == name) return Tenant{id, record};
@@ -150,7 +137,7 @@ absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::stri
 }
 
 absl::StatusOr<std::vector<ChunkIndex::Tenant>> RocksIndex::ListTenants() {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   absl::MutexLock lock(&tenant_mutex_);
   std::vector<Tenant> tenants;
   for (const auto& [id, record] : tenants_) tenants.push_back({id, record});
@@ -158,7 +145,7 @@ absl::StatusOr<std::vector<ChunkIndex::Tenant>> RocksIndex::ListTenants() {
 }
 
 absl::StatusOr<IndexCounts> RocksIndex::Counts() {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   const auto count = [](const std::atomic<int64_t>& rows) {
     return static_cast<uint64_t>(std::max<int64_t>(0, rows.load(std::memory_order_relaxed)));
   };
@@ -166,7 +153,7 @@ absl::StatusOr<IndexCounts> RocksIndex::Counts() {
 }
 
 absl::Status RocksIndex::Compact() {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   for (int family = 0; family < kNumFamilies; ++family) {
     rocksdb::CompactRangeOptions options;
     options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
@@ -177,7 +164,7 @@ absl::Status RocksIndex::Compact() {
 }
 
 uint64_t RocksIndex::DiskBytes() const {
-  const auto use = Enter();
+  const auto use = gate_.Enter();
   return use.ok() ? db_->DiskBytes() : 0;
 }
 

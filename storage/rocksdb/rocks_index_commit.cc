@@ -3,6 +3,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "kernels/base/status.h"
+#include "rocksdb/write_batch.h"
+#include "storage/index/utf8.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
 
@@ -54,6 +56,7 @@ absl::Status RocksIndex::AddChunkPut(const IndexBatch::ChunkPut& put, Change& ch
     return InvalidArgument("chunk row with a fingerprint of ", put.record.fingerprint().size(), " and a digest of ",
                            put.record.chunk_digest().size(), " bytes");
   }
+  if (!std::ranges::all_of(put.record.documents(), IsUtf8)) return InvalidArgument("a document's name is not UTF-8");
   const auto [tenant, key] = put.key;
   const std::string row_key = RowKey(tenant, key);
   KDN_RETURN_IF_ERROR(CountRow(Family::kChunks, row_key, true, change));
@@ -113,12 +116,16 @@ absl::StatusOr<RocksIndex::Change> RocksIndex::BuildChange(const IndexBatch& bat
     return FromRocks(change.batch.Delete(db_->family(family), key), directory_);
   };
   for (const auto& put : batch.text_puts) {
+    if (!IsUtf8(put.record.document()) || !std::ranges::all_of(put.record.extra_keys(), IsUtf8)) {
+      return InvalidArgument("a text's document or extra key is not UTF-8");
+    }
     KDN_RETURN_IF_ERROR(put_row(Family::kTexts, put.tenant, put.key, put.record));
   }
   for (const auto& erase : batch.text_deletes) {
     KDN_RETURN_IF_ERROR(erase_row(Family::kTexts, erase.tenant, erase.key));
   }
   for (const auto& put : batch.model_puts) {
+    if (!IsUtf8(put.record.display_name())) return InvalidArgument("a model's display name is not UTF-8");
     KDN_RETURN_IF_ERROR(put_row(Family::kModels, put.tenant, put.fingerprint, put.record));
   }
   for (const auto& erase : batch.model_deletes) {
@@ -130,27 +137,13 @@ absl::StatusOr<RocksIndex::Change> RocksIndex::BuildChange(const IndexBatch& bat
   return change;
 }
 
-absl::Status RocksIndex::TryResume() {
-  const int64_t now = clock_.MonotonicNanos();
-  int64_t tried = resume_tried_nanos_.load();
-  if (now - tried < kResumeIntervalNanos || !resume_tried_nanos_.compare_exchange_strong(tried, now)) {
-    return absl::OkStatus();
-  }
-  return FromRocks(db_->db().Resume(), directory_);
-}
-
 absl::Status RocksIndex::Commit(const IndexBatch& batch, Durability durability) {
-  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
   KDN_ASSIGN_OR_RETURN(Change change, BuildChange(batch));
   if (change.batch.Count() == 0) return absl::OkStatus();
-  // RocksDB resumes by itself when the disk has space again, but not from every state; the write below says whether it
-  // did.
-  if (write_failed_.load()) TryResume().IgnoreError();
   rocksdb::WriteOptions write;
   write.sync = durability == Durability::kSynced;
-  const absl::Status written = FromRocks(db_->db().Write(write, &change.batch), directory_);
-  write_failed_.store(!written.ok());
-  KDN_RETURN_IF_ERROR(NoteDamage(written));
+  KDN_RETURN_IF_ERROR(NoteDamage(writer_.Write(db_->db(), write, change.batch)));
   chunks_.fetch_add(change.chunks, std::memory_order_relaxed);
   models_.fetch_add(change.models, std::memory_order_relaxed);
   texts_.fetch_add(change.texts, std::memory_order_relaxed);

@@ -12,16 +12,16 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "kernels/base/clock.h"
-#include "rocksdb/write_batch.h"
 #include "storage/index/chunk_index.h"
 #include "storage/rocksdb/index_db.h"
 #include "storage/rocksdb/index_state.h"
+#include "storage/rocksdb/resuming_writer.h"
 #include "storage/rocksdb/tenant_file.h"
+#include "storage/rocksdb/use_gate.h"
 
 namespace kdn {
 
 inline constexpr size_t kMaxCommitBytes = 64u << 20;
-inline constexpr int64_t kResumeIntervalNanos = 1'000'000'000;
 
 class RocksIndex final : public ChunkIndex {
  public:
@@ -63,21 +63,7 @@ class RocksIndex final : public ChunkIndex {
   absl::Status Close() override;
 
  private:
-  // Keeps the database open while a call uses it.
-  class Use {
-   public:
-    explicit Use(const RocksIndex& index) : index_(&index) {}
-    Use(Use&& other) noexcept : index_(other.index_) { other.index_ = nullptr; }
-    Use& operator=(Use&&) = delete;
-    ~Use() {
-      if (index_ != nullptr) index_->Leave();
-    }
-
-   private:
-    const RocksIndex* index_;
-  };
-  absl::StatusOr<Use> Enter() const;
-  void Leave() const;
+  using Use = UseGate::Use;
 
   // Reads one sealed row into `record`; false when there is none.
   absl::StatusOr<bool> ReadRow(Family family, const std::string& key, const rocksdb::Snapshot* snapshot,
@@ -97,7 +83,6 @@ class RocksIndex final : public ChunkIndex {
   absl::Status AddChunkDelete(const IndexBatch::ChunkDelete& erase, Change& change);
   // Tracks whether the row exists after the change, for the counts.
   absl::Status CountRow(Family family, const std::string& key, bool exists_after, Change& change);
-  absl::Status TryResume();
 
   absl::Status CheckpointLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
   void CheckpointIfDue();
@@ -108,9 +93,8 @@ class RocksIndex final : public ChunkIndex {
   const std::function<void(MutableByteSpan)> random_;
   std::unique_ptr<IndexDb> db_;  // null once closed
 
-  mutable absl::Mutex use_mutex_;
-  mutable int users_ ABSL_GUARDED_BY(use_mutex_) = 0;
-  bool closing_ ABSL_GUARDED_BY(use_mutex_) = false;
+  mutable UseGate gate_;
+  ResumingWriter writer_;
 
   absl::Mutex close_mutex_;  // held through Close
   rocksdb::FileLock* lock_ ABSL_GUARDED_BY(close_mutex_);
@@ -130,8 +114,6 @@ class RocksIndex final : public ChunkIndex {
   std::atomic<int64_t> models_;
   std::atomic<int64_t> texts_;
   std::atomic<uint64_t> damaged_rows_{0};
-  std::atomic<bool> write_failed_{false};
-  std::atomic<int64_t> resume_tried_nanos_{0};
 };
 
 }  // namespace kdn

@@ -230,7 +230,11 @@ absl::Status SegmentStore::SyncAppenders() {
     if (options_.sync != SyncMode::kAlways) first.Update(status);
   }
   absl::MutexLock lock(&append_mu_);
-  std::erase_if(retiring_, [](const auto& appender) { return appender->segment()->Describe().sealed; });
+  // Only those looked at above: the error of one that was sealed meanwhile is still to be reported.
+  std::erase_if(retiring_, [&](const auto& appender) {
+    return appender->segment()->Describe().sealed &&
+           std::find(appenders.begin(), appenders.end(), appender) != appenders.end();
+  });
   return first;
 }
 

@@ -26,17 +26,23 @@ def rope(step, dim=32):
 def spec_bytes():
     """Two sliding-window layers (window 64, one KV head of 32), rope 1; bf16."""
     layer = struct.pack("<BIIIII", 2, 64, 1, 32, 32, 1)
-    return b"KDNMODEL" + struct.pack("<H", 1) + b"".join([
-        spec_field(1, sha(b"weights")),
-        spec_field(2, sha(b"tokenizer")),
-        spec_field(3, bytes(32)),
-        spec_field(4, b"\x01"),
-        spec_field(5, struct.pack("<I", 2) + rope(0.9) + rope(0.8)),
-        spec_field(6, struct.pack("<I", 2) + layer * 2),
-        spec_field(7, struct.pack("<I", 0)),
-        spec_field(8, struct.pack("<I", 0)),
-        spec_field(9, struct.pack("<I", 0)),
-    ])
+    return (
+        b"KDNMODEL"
+        + struct.pack("<H", 1)
+        + b"".join(
+            [
+                spec_field(1, sha(b"weights")),
+                spec_field(2, sha(b"tokenizer")),
+                spec_field(3, bytes(32)),
+                spec_field(4, b"\x01"),
+                spec_field(5, struct.pack("<I", 2) + rope(0.9) + rope(0.8)),
+                spec_field(6, struct.pack("<I", 2) + layer * 2),
+                spec_field(7, struct.pack("<I", 0)),
+                spec_field(8, struct.pack("<I", 0)),
+                spec_field(9, struct.pack("<I", 0)),
+            ]
+        )
+    )
 
 
 def fields(*pairs):
@@ -48,8 +54,15 @@ def token_bytes(tokens):
 
 
 def chunk_digest(fingerprint, kind, parent, begin, tokens, extra=()):
-    return fields((0, b"kdn.chunk.v1"), (1, fingerprint), (2, bytes([kind])), (3, parent),
-                  (4, struct.pack("<Q", begin)), (5, token_bytes(tokens)), *((6, key) for key in extra))
+    return fields(
+        (0, b"kdn.chunk.v1"),
+        (1, fingerprint),
+        (2, bytes([kind])),
+        (3, parent),
+        (4, struct.pack("<Q", begin)),
+        (5, token_bytes(tokens)),
+        *((6, key) for key in extra),
+    )
 
 
 def answers():
@@ -58,7 +71,7 @@ def answers():
     result = {"spec": spec_bytes().hex(), "fingerprint": fingerprint.hex()}
     parent = bytes(32)
     for i, begin in enumerate(range(0, 40, 16)):
-        parent = chunk_digest(fingerprint, 1, parent, begin, tokens[begin:begin + 16])
+        parent = chunk_digest(fingerprint, 1, parent, begin, tokens[begin : begin + 16])
         result[f"prefix{i}"] = parent.hex()
     result["prefix0_extra"] = chunk_digest(fingerprint, 1, bytes(32), 0, tokens[:16], [b"image:abc", b"salt"]).hex()
     context = fields((0, b"kdn.context.v1"), (1, fingerprint), (5, token_bytes([7, 8, 9])))

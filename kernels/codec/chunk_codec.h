@@ -1,0 +1,128 @@
+#ifndef KDN_KERNELS_CODEC_CHUNK_CODEC_H_
+#define KDN_KERNELS_CODEC_CHUNK_CODEC_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/base/bytes.h"
+#include "kernels/codec/tile_codec.h"
+#include "kernels/format/container.h"
+#include "kernels/layout/cell_map.h"
+#include "kernels/layout/kv_view.h"
+#include "kernels/layout/model_spec.h"
+
+// Between an engine's KV in host memory and containers: gather by strides and block table, code tile by tile, and back.
+// The unit of work is a section (one layer, one KV head, K or V), so that callers can spread sections over threads; the
+// whole-chunk functions do them in order. Specs are valid (ValidateModelSpec) and views fit them (ValidateKvView)
+// wherever a function takes them; coders borrow spec and tables.
+
+namespace kdn {
+
+// Tile tokens that give every entropy-coded tile of a full chunk 16 Ki symbols or more where the chunk has them: a
+// multiple of 16, for the narrowest head of the spec.
+uint32_t DefaultTileTokens(const ModelSpec& spec);
+
+// The cells that `view` holds in full for a chunk of `num_tokens` whose row 0 is the view's token `view_token`: heads
+// and all layers of the band are there, and at least the chunk's last row.
+CellSet CellsOfView(const CellMap& cells, const KvView& view, uint32_t view_token, uint32_t num_tokens);
+
+// ---- Encoding ----
+
+// Where a chunk lies in the view that it is encoded from.
+struct EncodeSource {
+  const KvView* view = nullptr;
+  uint32_t view_token = 0;  // token of the view that is the chunk's row 0
+};
+
+struct EncodedSection {
+  SectionEntry scope;
+  std::vector<TileEntry> tiles;  // offsets count from the start of `bytes`
+  std::vector<uint8_t> bytes;    // tiles, each padded to kContainerAlignment
+};
+
+// Scopes of the sections that make up header.cells, in container order, with the first row the view holds of each cell.
+// InvalidArgument when the view lacks a layer, a head or every row of a claimed cell, or the chunk leaves the view.
+absl::StatusOr<std::vector<SectionEntry>> PlanSections(const ModelSpec& spec, const CellMap& cells,
+                                                       const ContainerHeader& header, EncodeSource source);
+
+// Encodes single sections; keeps its scratch. One per thread.
+class SectionEncoder {
+ public:
+  explicit SectionEncoder(const ModelSpec& spec, CodecTables tables = {}, Isa isa = BestIsa())
+      : spec_(spec), encoder_(tables, isa) {}
+
+  // Codes the rows [scope.first_row, header.num_tokens) of a scope of PlanSections. Reads num_tokens and tile_tokens of
+  // `header`. InvalidArgument for device memory; else as TileEncoder::Encode.
+  absl::StatusOr<EncodedSection> Encode(const ContainerHeader& header, const SectionEntry& scope, EncodeSource source,
+                                        ProfileId profile);
+
+ private:
+  const ModelSpec& spec_;
+  TileEncoder encoder_;
+  std::vector<uint8_t> rows_;
+};
+
+// The calibration digests a container coded with `tables` names: none for the built-in objects.
+std::vector<Digest> CalibrationOf(const CodecTables& tables);
+
+// The container of `header`'s identity fields and the sections, in the order of PlanSections. Errors of
+// ContainerBuilder::Finish.
+absl::StatusOr<std::vector<uint8_t>> AssembleContainer(const ContainerHeader& header,
+                                                       std::span<const EncodedSection> sections);
+
+// The container of one chunk: identity, num_tokens, tile_tokens, rope_state and cells from `header`, its calibration
+// from `tables`.
+absl::StatusOr<std::vector<uint8_t>> EncodeChunk(const ModelSpec& spec, const CellMap& cells,
+                                                 const ContainerHeader& header, EncodeSource source, ProfileId profile,
+                                                 CodecTables tables = {});
+
+// ---- Decoding ----
+
+// Which rows of a chunk go where: rows [row_begin, row_begin + row_count) to view tokens from view_token on.
+struct DecodeTarget {
+  const KvView* view = nullptr;
+  uint32_t view_token = 0;
+  uint32_t row_begin = 0;
+  uint32_t row_count = 0;
+};
+
+// Decodes single sections into a view; keeps its scratch. One per thread.
+class SectionDecoder {
+ public:
+  explicit SectionDecoder(const ModelSpec& spec, CodecTables tables = {}, Isa isa = BestIsa())
+      : spec_(spec), tables_(tables), decoder_(tables, isa) {}
+
+  // Writes what `target` asks for of `section`: layers and heads that the view lacks, rows outside the range, rows that
+  // the section or the view's layer does not hold are left alone. Requires CheckAgainstModel OK for (header, spec).
+  // The bytes are hostile. DataLoss when the section's CRC or a tile is wrong; Unimplemented for a profile this build
+  // does not know and for unrotated K; FailedPrecondition when the header names calibration objects that the tables are
+  // not; InvalidArgument for device memory or a target beyond chunk or view. After an error the target's rows are
+  // unspecified.
+  absl::Status Decode(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
+                      const DecodeTarget& target);
+
+ private:
+  struct Plane;  // one (layer, head, kind) of a section
+  absl::Status DecodePlane(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
+                           const Plane& plane, const DecodeTarget& target);
+
+  const ModelSpec& spec_;
+  CodecTables tables_;
+  TileDecoder decoder_;
+  std::vector<uint8_t> rows_;
+};
+
+// Whether the target's view holds any layer and head of the section: others need not be fetched.
+bool SectionTouchesView(const SectionEntry& section, const KvView& view);
+
+// Decodes every section that touches the view. `body` is the whole body (header.body_bytes). Errors of
+// SectionDecoder::Decode, naming the section.
+absl::Status DecodeContainer(const ModelSpec& spec, const ContainerHeader& header, ByteSpan body,
+                             const DecodeTarget& target, CodecTables tables = {});
+
+}  // namespace kdn
+
+#endif  // KDN_KERNELS_CODEC_CHUNK_CODEC_H_
