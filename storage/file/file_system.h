@@ -93,7 +93,7 @@ class FileSystem {
   virtual absl::Status Remove(const std::string& path) = 0;
   // Names of the entries of a directory, in no order, without "." and "..".
   virtual absl::StatusOr<std::vector<std::string>> ListDir(const std::string& path) = 0;
-  // Creates a directory and its parents; OK when it exists.
+  // Creates a directory and its parents, durably; OK when it exists.
   virtual absl::Status CreateDirs(const std::string& path) = 0;
   // Makes creations, renames and removals in a directory durable.
   virtual absl::Status SyncDir(const std::string& path) = 0;

@@ -169,9 +169,15 @@ absl::StatusOr<std::vector<std::string>> PosixFileSystem::ListDir(const std::str
 }
 
 absl::Status PosixFileSystem::CreateDirs(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) return ErrnoStatus(error.value(), "create directory", path);
+  std::filesystem::path made;
+  for (const std::filesystem::path& part : std::filesystem::path(path)) {
+    const std::filesystem::path parent = made.empty() ? "." : made;
+    made /= part;
+    std::error_code error;
+    const bool created = std::filesystem::create_directory(made, error);
+    if (error) return ErrnoStatus(error.value(), "create directory", made.string());
+    if (created) KDN_RETURN_IF_ERROR(SyncDir(parent.string()));
+  }
   return absl::OkStatus();
 }
 

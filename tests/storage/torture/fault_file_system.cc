@@ -80,6 +80,7 @@ class FaultFileSystem::OpenFile : public File {
 
   absl::Status Sync() override {
     absl::MutexLock lock(&owner_.mu_);
+    while (owner_.hold_syncs_) owner_.syncs_released_.Wait(&owner_.mu_);
     KDN_RETURN_IF_ERROR(owner_.CheckPower(generation_));
     return owner_.SyncInode(*inode_);
   }
@@ -157,6 +158,7 @@ bool FaultFileSystem::CountOperation() {
 
 bool FaultFileSystem::CountSpace() {
   ++space_operations_;
+  if (std::exchange(full_once_, false)) return false;
   if (!space_left_.has_value()) return true;
   if (*space_left_ == 0) return false;
   --*space_left_;
@@ -198,6 +200,7 @@ absl::Status FaultFileSystem::SyncInode(Inode& inode) {
   if (syncs_left_.has_value()) --*syncs_left_;
   for (const Inode::Change& change : inode.pending) change.Apply(inode.durable);
   inode.pending.clear();
+  ++syncs_;
   return absl::OkStatus();
 }
 
@@ -368,6 +371,11 @@ void FaultFileSystem::FillUpAfter(uint64_t nth) {
   space_left_ = nth;
 }
 
+void FaultFileSystem::FillUpOnce() {
+  absl::MutexLock lock(&mu_);
+  full_once_ = true;
+}
+
 uint64_t FaultFileSystem::space_operations() const {
   absl::MutexLock lock(&mu_);
   return space_operations_;
@@ -381,6 +389,22 @@ void FaultFileSystem::SetCapacity(uint64_t bytes) {
 void FaultFileSystem::FailSync(uint64_t nth) {
   absl::MutexLock lock(&mu_);
   syncs_left_ = nth;
+}
+
+void FaultFileSystem::HoldSyncs() {
+  absl::MutexLock lock(&mu_);
+  hold_syncs_ = true;
+}
+
+void FaultFileSystem::ReleaseSyncs() {
+  absl::MutexLock lock(&mu_);
+  hold_syncs_ = false;
+  syncs_released_.SignalAll();
+}
+
+uint64_t FaultFileSystem::syncs() const {
+  absl::MutexLock lock(&mu_);
+  return syncs_;
 }
 
 void FaultFileSystem::MakeUnreadable(const std::string& path, uint64_t offset, uint64_t bytes) {

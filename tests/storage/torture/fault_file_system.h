@@ -60,12 +60,19 @@ class FaultFileSystem : public FileSystem {
   // The `nth` from now on (0: the next) of those operations that take space (writes, allocations, creations), and every
   // one after it, fails with ResourceExhausted.
   void FillUpAfter(uint64_t nth);
+  // The next space-taking operation fails with ResourceExhausted, once.
+  void FillUpOnce();
   // Space-taking operations so far.
   uint64_t space_operations() const;
   // Total bytes of all files; FreeBytes reports what is left.
   void SetCapacity(uint64_t bytes);
   // The `nth` Sync from now on (0: the next) fails with Internal, once.
   void FailSync(uint64_t nth);
+  // Makes File::Sync wait until ReleaseSyncs.
+  void HoldSyncs();
+  void ReleaseSyncs();
+  // Syncs of files that were done.
+  uint64_t syncs() const;
   // Reads that touch these bytes of the file fail with DataLoss.
   void MakeUnreadable(const std::string& path, uint64_t offset, uint64_t bytes);
   // Ends FillUpAfter, FailSync and MakeUnreadable.
@@ -105,8 +112,12 @@ class FaultFileSystem : public FileSystem {
   std::optional<uint64_t> operations_left_ ABSL_GUARDED_BY(mu_);
   uint64_t operations_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<uint64_t> space_left_ ABSL_GUARDED_BY(mu_);
+  bool full_once_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t space_operations_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<uint64_t> syncs_left_ ABSL_GUARDED_BY(mu_);
+  uint64_t syncs_ ABSL_GUARDED_BY(mu_) = 0;
+  bool hold_syncs_ ABSL_GUARDED_BY(mu_) = false;
+  absl::CondVar syncs_released_;
   uint64_t capacity_ ABSL_GUARDED_BY(mu_) = UINT64_MAX / 2;
   bool direct_io_ ABSL_GUARDED_BY(mu_) = true;
 
