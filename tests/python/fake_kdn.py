@@ -1,4 +1,4 @@
-"""An in-memory server with KDN's semantics of prefixes, chunks and reachable rows, for tests of the engine side alone."""
+"""An in-memory server with KDN's rules of prefixes, chunks and reachable rows, for tests of the engine side alone."""
 
 import hashlib
 from types import SimpleNamespace

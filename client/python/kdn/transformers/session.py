@@ -199,7 +199,7 @@ class KdnModel:
         return self._client.store_text(self._registered, prefix.text, prefix.token_ids, kv, policy=self._policy)
 
     def _lookup_text(self, text: str, token_ids: list[int]) -> int:
-        """Tokens that can be loaded of a text stored under its bytes; 0 when it is unknown, or stood for other tokens."""
+        """Tokens that can be loaded of a text stored under its bytes; 0 when unknown, or known under other tokens."""
         found = self._client.lookup_text(self._registered, text, policy=self._policy)
         if found is None or list(found.token_ids) != token_ids:
             return 0
