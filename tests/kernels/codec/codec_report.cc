@@ -3,7 +3,8 @@
 //   codec_report [--tile-tokens N] [--dtype NAME] [--isa NAME] K.npy V.npy [K.npy V.npy ...]
 //
 // A dump is a NumPy file of bf16 bit patterns, uint16 [layer][KV head][token][dim]. Other dtypes are made from it by
-// rounding to nearest even. Bytes count everything: the tile, its padding to 16 bytes, a section entry and a tile entry.
+// rounding to nearest even. Bytes count everything: the tile, its padding to 16 bytes, a section entry and a tile
+// entry.
 #include <time.h>
 
 #include <algorithm>
