@@ -14,6 +14,9 @@
 #include "absl/status/statusor.h"
 #include "client/kdn/admin.h"
 #include "client/kdn/future.h"
+#include "client/transport/grpc_options.h"
+#include "client/transport/miss_reason.h"
+#include "client/transport/transport_stats.h"
 #include "kernels/base/bytes.h"
 #include "kernels/base/sha256.h"
 #include "kernels/chunk/chunker.h"
@@ -34,15 +37,7 @@
 
 namespace kdn {
 
-struct TlsOptions {
-  std::string ca_file;      // PEM of the authorities to trust; empty = the system's
-  std::string cert_file;    // PEM of the client's certificate chain; with key_file: mTLS
-  std::string key_file;     // PEM of its key
-  std::string server_name;  // name to expect in the server's certificate where it is not the host of the endpoint
-};
-
 inline constexpr std::string_view kDefaultEndpoint = "127.0.0.1:9460";
-inline constexpr uint32_t kMaxChannels = 8;
 inline constexpr uint32_t kMaxTransferThreads = 64;
 inline constexpr uint32_t kMaxCodecThreads = 64;
 inline constexpr uint32_t kMaxQueuedOperations = 1024;
@@ -133,7 +128,7 @@ struct LookupResult {
 
 enum class WhenStagingFull {
   kWait,  // for room, up to the deadline
-  kFail,  // ResourceExhausted at once
+  kFail,  // ResourceExhausted as soon as a chunk finds none; nothing of the call is stored then
 };
 
 struct StoreOptions {
@@ -167,24 +162,6 @@ struct StoreResult {
   uint64_t sent_bytes = 0;      // containers
   std::vector<ChunkStoreResult> chunks;
 };
-
-// Why a chunk was not loaded. The first eight come from the server or are found by the client's own checks; the values
-// are those of proto/kdn/v1.
-enum class MissReason : uint8_t {
-  kAbsent = 1,
-  kExpired = 2,
-  kEvicted = 3,
-  kCorrupt = 4,       // a checksum or structure is wrong
-  kIncompatible = 5,  // whole, but not what was asked for, or in a profile this build cannot decode
-  kTimeout = 6,
-  kOverBudget = 7,
-  kIncomplete = 8,   // cells or rows are missing
-  kUnavailable = 9,  // the server went away before the chunk was complete
-};
-inline constexpr size_t kNumMissReasons = 10;  // index 0 unused
-
-// "absent", "expired", ...
-std::string_view ClientMissReasonName(MissReason reason);
 
 struct ChunkMiss {
   uint32_t chunk_index = 0;  // of those asked for: the chunk of the view's token 0 is 0
@@ -231,7 +208,7 @@ struct TextLookup {
 struct ContainerFetch {
   Digest chunk_digest;
   // Receives the chunk's parts (containers of different writers), one behind the other. Too small: the chunk is a miss
-  // kOverBudget, and FetchedContainer::bytes says what it takes.
+  // kOverBudget, and FetchedContainer::bytes says how much it takes at least.
   MutableByteSpan destination;
 };
 
@@ -266,8 +243,6 @@ struct PutOptions {
   std::string document;
   uint64_t ttl_ms = 0;
 };
-
-enum class BreakerState : uint8_t { kClosed = 0, kOpen = 1 };
 
 // Since Connect. `misses` is indexed by MissReason.
 struct ClientCounters {

@@ -1,24 +1,28 @@
 #ifndef KDN_CLIENT_KDN_FUTURE_H_
 #define KDN_CLIENT_KDN_FUTURE_H_
 
-#include <cassert>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "client/transport/cancel_token.h"
 
 namespace kdn {
 namespace internal {
 
-// The untyped half of an asynchronous operation's state: completion, the staged point, cancellation. Thread-safe.
+// What calls on objects from before a fork return in the child.
+absl::Status OpenedBeforeFork();
+
+// The untyped half of an asynchronous operation's state: completion, the staged point, cancellation. Thread-safe. In a
+// child forked later it counts as done, and its lock is not touched.
 class OperationState {
  public:
+  OperationState();
   virtual ~OperationState() = default;
 
   bool done() const;
@@ -28,23 +32,23 @@ class OperationState {
   bool WaitStaged(int64_t timeout_ms) const;
   // Asks for the end and returns at once.
   void RequestCancel();
-  bool cancel_requested() const;
+  bool InOtherProcess() const;
 
   // For the operation itself. MarkStaged may be called any number of times.
   void MarkStaged();
-  // `cancel` is run by RequestCancel, on its thread, at most once; at once when it was requested before. An empty
-  // function detaches: once this returns, no earlier `cancel` is running or will run.
-  void OnCancel(std::function<void()> cancel);
+  CancelToken& cancel_token() { return cancel_token_; }
 
  protected:
   void MarkDone();
 
  private:
+  bool WaitFor(const bool& flag, int64_t timeout_ms) const;
+
+  const int64_t process_;
+  CancelToken cancel_token_;
   mutable absl::Mutex mutex_;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   bool staged_ ABSL_GUARDED_BY(mutex_) = false;
-  bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
-  std::function<void()> cancel_ ABSL_GUARDED_BY(mutex_);
 };
 
 template <typename Result>
@@ -57,7 +61,11 @@ class TypedOperationState : public OperationState {
     MarkDone();
   }
   // Requires done().
-  const absl::StatusOr<Result>& result() const { return result_; }
+  const absl::StatusOr<Result>& result() const {
+    if (!InOtherProcess()) return result_;
+    static const auto* const forked = new absl::StatusOr<Result>(OpenedBeforeFork());
+    return *forked;
+  }
   // Runs on the operation's thread before done() turns true. Set before the operation starts.
   void set_on_done(std::function<void(const absl::StatusOr<Result>&)> on_done) { on_done_ = std::move(on_done); }
 
@@ -117,7 +125,13 @@ class Future {
 
  private:
   void Release() {
-    if (state_ == nullptr || state_->done()) return;
+    if (state_ == nullptr) return;
+    if (state_->InOtherProcess()) {
+      // Its locks may be held by threads that do not exist here.
+      new auto(std::move(state_));
+      return;
+    }
+    if (state_->done()) return;
     if constexpr (!Result::kContinuesUnobserved) state_->RequestCancel();
     state_->WaitStaged(-1);
   }

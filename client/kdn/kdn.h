@@ -274,7 +274,7 @@ KDN_API kdn_status kdn_put_container(kdn_client* client, const kdn_model* model,
 /* ---- Asynchronous bulk operations ------------------------------------------------------------------------------ */
 
 /* Identifies an operation of one client; never 0, never reused. An operation lives from its submission until its
- * completion was handed out by kdn_poll or kdn_wait. At most 1024 are unfinished (KDN_RESOURCE_EXHAUSTED). */
+ * completion was handed out by kdn_poll or kdn_wait. At most 1024 live at once (KDN_RESOURCE_EXHAUSTED). */
 typedef uint64_t kdn_op;
 
 typedef struct kdn_store_options {
