@@ -27,4 +27,21 @@ if(KDN_SANITIZE)
     -fsanitize=${KDN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   target_link_options(kdn_compiler_flags INTERFACE -fsanitize=${KDN_SANITIZE})
 endif()
+if(KDN_SANITIZE MATCHES "thread")
+  # See tsan_mutex.cc.
+  add_library(kdn_tsan_mutex STATIC ${CMAKE_CURRENT_LIST_DIR}/tsan_mutex.cc)
+  target_link_libraries(kdn_tsan_mutex PUBLIC absl::synchronization)
+  target_link_libraries(kdn_compiler_flags INTERFACE $<BUILD_INTERFACE:kdn_tsan_mutex>)
+  foreach(method
+      Mutex4LockEv Mutex6UnlockEv Mutex7TryLockEv Mutex10ReaderLockEv Mutex12ReaderUnlockEv
+      Mutex8LockWhenERKNS0_9ConditionE Mutex5AwaitERKNS0_9ConditionE
+      Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE)
+    target_link_options(kdn_compiler_flags INTERFACE "LINKER:--wrap=_ZN4absl7debian35${method}")
+  endforeach()
+  foreach(method
+      CondVar4WaitEPNS0_5MutexE CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE
+      CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE)
+    target_link_options(kdn_compiler_flags INTERFACE "LINKER:--wrap=_ZN4absl7debian37${method}")
+  endforeach()
+endif()
 install(TARGETS kdn_compiler_flags EXPORT KDNTargets)
