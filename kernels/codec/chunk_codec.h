@@ -54,10 +54,11 @@ class SectionEncoder {
   explicit SectionEncoder(const ModelSpec& spec, CodecTables tables = {}, Isa isa = BestIsa())
       : spec_(spec), encoder_(tables, isa) {}
 
-  // Codes the rows [scope.first_row, header.num_tokens) of a scope of PlanSections. Reads num_tokens and tile_tokens of
-  // `header`. InvalidArgument for device memory; else as TileEncoder::Encode.
-  absl::StatusOr<EncodedSection> Encode(const ContainerHeader& header, const SectionEntry& scope, EncodeSource source,
-                                        ProfileId profile);
+  // Codes the rows [scope.first_row, header.num_tokens) of a scope of PlanSections into `section`, whose memory is used
+  // again and whose content is replaced. Reads num_tokens and tile_tokens of `header`. InvalidArgument for device
+  // memory; else as TileEncoder::Encode.
+  absl::Status Encode(const ContainerHeader& header, const SectionEntry& scope, EncodeSource source, ProfileId profile,
+                      EncodedSection& section);
 
  private:
   const ModelSpec& spec_;

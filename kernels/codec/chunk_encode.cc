@@ -91,8 +91,8 @@ absl::StatusOr<std::vector<SectionEntry>> PlanSections(const ModelSpec& spec, co
   return sections;
 }
 
-absl::StatusOr<EncodedSection> SectionEncoder::Encode(const ContainerHeader& header, const SectionEntry& scope,
-                                                      EncodeSource source, ProfileId profile) {
+absl::Status SectionEncoder::Encode(const ContainerHeader& header, const SectionEntry& scope, EncodeSource source,
+                                    ProfileId profile, EncodedSection& section) {
   const KvView& view = *source.view;
   if (view.memory == MemoryKind::kDevice) return InvalidArgument("device memory cannot be encoded on the host");
   const KvLayerView* layer = FindLayer(view, scope.layer);
@@ -105,8 +105,9 @@ absl::StatusOr<EncodedSection> SectionEncoder::Encode(const ContainerHeader& hea
                                          scope.head_begin - view.head_begin, is_k ? model.k_head_dim : model.v_head_dim,
                                          DTypeBytes(view.dtype)};
   TileGeometry geometry = {view.dtype, 0, head.dim, scope.layer, scope.head_begin, is_k ? KvKind::kK : KvKind::kV};
-  EncodedSection section;
   section.scope = scope;
+  section.tiles.clear();
+  section.bytes.clear();
   for (uint32_t row = scope.first_row; row < header.num_tokens; row += geometry.tokens) {
     geometry.tokens = std::min(header.tile_tokens, header.num_tokens - row);
     const uint32_t token = source.view_token + row;
@@ -124,8 +125,19 @@ absl::StatusOr<EncodedSection> SectionEncoder::Encode(const ContainerHeader& hea
     section.bytes.resize(AlignUp(section.bytes.size(), kContainerAlignment));
     section.tiles.push_back(tile);
   }
-  return section;
+  return absl::OkStatus();
 }
+
+namespace {
+
+void AddSection(const EncodedSection& section, ContainerBuilder& builder) {
+  builder.BeginSection(section.scope);
+  for (const TileEntry& tile : section.tiles) {
+    builder.AddTile(tile.profile, ByteSpan(section.bytes).subspan(tile.offset, tile.length));
+  }
+}
+
+}  // namespace
 
 std::vector<Digest> CalibrationOf(const CodecTables& tables) {
   const Digest& lossless = tables.lossless->digest();
@@ -136,12 +148,10 @@ std::vector<Digest> CalibrationOf(const CodecTables& tables) {
 absl::StatusOr<std::vector<uint8_t>> AssembleContainer(const ContainerHeader& header,
                                                        std::span<const EncodedSection> sections) {
   ContainerBuilder builder(header);
-  for (const EncodedSection& section : sections) {
-    builder.BeginSection(section.scope);
-    for (const TileEntry& tile : section.tiles) {
-      builder.AddTile(tile.profile, ByteSpan(section.bytes).subspan(tile.offset, tile.length));
-    }
-  }
+  size_t body_bytes = 0;
+  for (const EncodedSection& section : sections) body_bytes += section.bytes.size();
+  builder.ReserveBody(body_bytes);
+  for (const EncodedSection& section : sections) AddSection(section, builder);
   return std::move(builder).Finish();
 }
 
@@ -149,17 +159,18 @@ absl::StatusOr<std::vector<uint8_t>> EncodeChunk(const ModelSpec& spec, const Ce
                                                  const ContainerHeader& header, EncodeSource source, ProfileId profile,
                                                  CodecTables tables) {
   KDN_ASSIGN_OR_RETURN(const std::vector<SectionEntry> scopes, PlanSections(spec, cells, header, source));
-  SectionEncoder encoder(spec, tables);
-  std::vector<EncodedSection> sections;
-  sections.reserve(scopes.size());
-  for (const SectionEntry& scope : scopes) {
-    KDN_ASSIGN_OR_RETURN(EncodedSection section, encoder.Encode(header, scope, source, profile));
-    sections.push_back(std::move(section));
-  }
   ContainerHeader identity = header;
   identity.dtype = spec.dtype;
   identity.calibration = CalibrationOf(tables);
-  return AssembleContainer(identity, sections);
+  ContainerBuilder builder(std::move(identity));
+  builder.ReserveBody(ViewBytes(spec, *source.view, source.view_token, header.num_tokens));
+  SectionEncoder encoder(spec, tables);
+  EncodedSection section;
+  for (const SectionEntry& scope : scopes) {
+    KDN_RETURN_IF_ERROR(encoder.Encode(header, scope, source, profile, section));
+    AddSection(section, builder);
+  }
+  return std::move(builder).Finish();
 }
 
 }  // namespace kdn

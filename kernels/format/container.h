@@ -140,6 +140,9 @@ class ContainerBuilder {
   // Takes the identity fields of `header`; its sections, tiles, sizes are ignored.
   explicit ContainerBuilder(ContainerHeader header);
 
+  // Room for this many body bytes, so that adding tiles does not copy what is there. Optional.
+  void ReserveBody(size_t body_bytes) { body_.reserve(body_bytes); }
+
   // Starts a section; only scope, kind and first_row of `scope` are read.
   void BeginSection(const SectionEntry& scope);
   // Appends one tile's coded bytes to the current section.

@@ -1,6 +1,6 @@
 // Measures the lossless profile on dumps of real KV and prints the table of kernels/codec/README.md.
 //
-//   codec_report [--tile-tokens N] [--dtype NAME] [--isa NAME] K.npy V.npy [K.npy V.npy ...]
+//   codec_report [--tile-tokens N] [--dtype NAME] [--isa NAME] [--containers] K.npy V.npy [K.npy V.npy ...]
 //
 // A dump is a NumPy file of bf16 bit patterns, uint16 [layer][KV head][token][dim]. Other dtypes are made from it by
 // rounding to nearest even. Bytes count everything: the tile, its padding to 16 bytes, a section entry and a tile
@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/codec/tile_codec.h"
+#include "kernels/codec/chunk_codec.h"
 #include "tests/kernels/codec/float_cast.h"
 
 namespace kdn {
@@ -133,6 +133,7 @@ Totals Measure(const std::vector<Tile>& tiles, Isa isa) {
 }
 
 struct Options {
+  bool containers = false;
   uint32_t tile_tokens = 256;
   std::string dtype;  // empty: all
   std::string isa;    // empty: all
@@ -166,6 +167,100 @@ void Report(const Options& options) {
   }
 }
 
+ModelSpec SpecOf(const Dump& dump) {
+  ModelSpec spec;
+  spec.weights_digest = Sha256::Of(AsBytes("weights"));
+  spec.tokenizer_digest = Sha256::Of(AsBytes("tokenizer"));
+  spec.ropes.resize(1);
+  spec.layers.assign(dump.layers, {AttentionKind::kFull, 0, dump.heads, dump.dim, dump.dim, 0});
+  return spec;
+}
+
+// The dump as the cache it was taken from: [layer][head][token][dim].
+KvView DumpView(Dump& k, Dump& v) {
+  KvView view;
+  view.num_tokens = k.tokens;
+  view.head_count = k.heads;
+  const auto plane = [](Dump& dump, uint32_t layer) {
+    KvPlane plane;
+    const int64_t row = int64_t{2} * dump.dim;
+    plane.data = reinterpret_cast<uint8_t*>(dump.values.data()) + layer * dump.heads * dump.tokens * row;
+    plane.token_stride_bytes = row;
+    plane.head_stride_bytes = row * dump.tokens;
+    plane.channel_stride_bytes = 2;
+    return plane;
+  };
+  for (uint32_t layer = 0; layer < k.layers; ++layer)
+    view.layers.push_back({layer, 0, plane(k, layer), plane(v, layer)});
+  return view;
+}
+
+constexpr uint32_t kBlockTokens = 16;
+
+// A paged cache of the dump's size with its blocks in descending order.
+struct PagedCache {
+  explicit PagedCache(const Dump& dump) {
+    const int64_t row = int64_t{2} * dump.dim;
+    const int64_t block = row * dump.heads * kBlockTokens;
+    blocks.resize(CeilDiv(dump.tokens, kBlockTokens));
+    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int32_t>(blocks.size() - 1 - i);
+    memory.resize(block * blocks.size() * dump.layers * 2);
+    view.num_tokens = dump.tokens;
+    view.head_count = dump.heads;
+    view.block_table = {blocks, kBlockTokens};
+    uint8_t* at = memory.data();
+    const auto plane = [&] {
+      const KvPlane plane = {at, row * dump.heads, row, 2, block};
+      at += block * static_cast<int64_t>(blocks.size());
+      return plane;
+    };
+    for (uint32_t layer = 0; layer < dump.layers; ++layer) {
+      const KvPlane k = plane();
+      view.layers.push_back({layer, 0, k, plane()});
+    }
+  }
+  std::vector<int32_t> blocks;
+  std::vector<uint8_t> memory;
+  KvView view;
+};
+
+void ReportContainers(const Options& options) {
+  double raw_bytes = 0;
+  double container_bytes = 0;
+  double encode_seconds = 0;
+  double decode_seconds = 0;
+  for (size_t pair = 0; pair < options.paths.size(); pair += 2) {
+    Dump k = LoadDump(options.paths[pair]);
+    Dump v = LoadDump(options.paths[pair + 1]);
+    const ModelSpec spec = SpecOf(k);
+    const CellMap cells(spec, 256);
+    const KvView source = DumpView(k, v);
+    PagedCache cache(k);
+    for (uint32_t token = 0; token < k.tokens; token += 256) {
+      ContainerHeader header;
+      header.fingerprint = FingerprintOf(spec);
+      header.chunk_digest = Sha256::Of(AsBytes("chunk"));
+      header.token_begin = token;
+      header.num_tokens = std::min<uint32_t>(256, k.tokens - token);
+      header.tile_tokens = DefaultTileTokens(spec);
+      header.cells = CellSet::All(cells.num_cells());
+      double start = Seconds();
+      const auto container = EncodeChunk(spec, cells, header, {&source, token}, ProfileId::kLossless).value();
+      encode_seconds += Seconds() - start;
+      const ContainerHeader parsed = ParseContainerHeader(container).value();
+      start = Seconds();
+      const absl::Status status = DecodeContainer(spec, parsed, ByteSpan(container).subspan(parsed.header_bytes),
+                                                  {&cache.view, token, 0, header.num_tokens});
+      decode_seconds += Seconds() - start;
+      if (!status.ok()) std::exit(1);
+      container_bytes += static_cast<double>(container.size());
+      raw_bytes += static_cast<double>(ViewBytes(spec, source, token, header.num_tokens));
+    }
+  }
+  std::printf("containers: ratio %.4f, encode %.2f GB/s, decode into pages %.2f GB/s\n", raw_bytes / container_bytes,
+              raw_bytes / encode_seconds / 1e9, raw_bytes / decode_seconds / 1e9);
+}
+
 }  // namespace
 }  // namespace kdn
 
@@ -179,15 +274,18 @@ int main(int argc, char** argv) {
       options.dtype = argv[++i];
     } else if (argument == "--isa" && i + 1 < argc) {
       options.isa = argv[++i];
+    } else if (argument == "--containers") {
+      options.containers = true;
     } else {
       options.paths.push_back(argument);
     }
   }
   if (options.paths.empty() || options.paths.size() % 2 != 0 || options.tile_tokens < 1 ||
       options.tile_tokens > kdn::kMaxTileTokens) {
-    std::fprintf(stderr, "usage: codec_report [--tile-tokens N] [--dtype NAME] [--isa NAME] K.npy V.npy ...\n");
+    std::fprintf(stderr,
+                 "usage: codec_report [--tile-tokens N] [--dtype NAME] [--isa NAME] [--containers] K.npy V.npy ...\n");
     return 1;
   }
-  kdn::Report(options);
+  options.containers ? kdn::ReportContainers(options) : kdn::Report(options);
   return 0;
 }
