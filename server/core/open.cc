@@ -12,6 +12,7 @@
 #include "storage/file/posix_file_system.h"
 #include "storage/index/recovery.h"
 #include "storage/rocksdb/rocks_index.h"
+#include "storage/rocksdb/rocks_value_store.h"
 #include "storage/segment/segment_store.h"
 
 namespace kdn {
@@ -132,7 +133,21 @@ absl::StatusOr<std::unique_ptr<ValueStore>> OpenValues(const ChunkStoreOptions& 
                                                        const StoreEnvironment& environment, FileSystem& file_system,
                                                        std::string& recovery) {
   const Geometry geometry = GeometryOf(options);
-  if (options.values == ValuesKind::kRocksDb) return Unimplemented("values in RocksDB are not part of this build");
+  if (options.values == ValuesKind::kRocksDb) {
+    RocksValueStoreOptions rocks;
+    rocks.path = options.path + "/blobs";
+    rocks.group_bytes = geometry.group_bytes;
+    rocks.sync = options.sync;
+    rocks.sync_interval_ms = options.sync_interval_ms;
+    rocks.reserve_bytes = options.reserve_bytes;
+    rocks.clock = environment.clock;
+    rocks.file_system = environment.rocks_file_system;
+    KDN_ASSIGN_OR_RETURN(OpenedValueStore opened, OpenRocksValueStore(rocks));
+    if (!opened.quarantined_to.empty()) {
+      recovery += StrCat("the values were damaged beyond use and moved to ", opened.quarantined_to, "; ");
+    }
+    return std::move(opened.values);
+  }
   SegmentStoreOptions segments;
   segments.path = options.path + "/segments";
   segments.segment_bytes = geometry.group_bytes;

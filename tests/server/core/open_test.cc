@@ -131,7 +131,7 @@ TEST_P(OpenTest, ProbeGoesThroughIndexAndValues) {
   EXPECT_EQ(store_->GetTotals()->texts, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Segments, OpenTest, ::testing::Values(ValuesKind::kSegments));
+INSTANTIATE_TEST_SUITE_P(Kinds, OpenTest, ::testing::Values(ValuesKind::kSegments, ValuesKind::kRocksDb));
 
 }  // namespace
 }  // namespace kdn
