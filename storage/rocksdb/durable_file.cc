@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <system_error>
+#include <vector>
 
 #include "kernels/base/bytes.h"
 #include "kernels/base/crc32c.h"
@@ -31,6 +32,33 @@ absl::Status SyncDirectory(rocksdb::Env& env, const std::string& path) {
   std::unique_ptr<rocksdb::Directory> directory;
   KDN_RETURN_IF_ERROR(FromRocks(env.NewDirectory(path, &directory), path));
   return FromRocks(directory->Fsync(), path);
+}
+
+std::string FullPath(const std::string& path) {
+  std::string full = std::filesystem::absolute(path).lexically_normal().string();
+  while (full.size() > 1 && full.back() == '/') full.pop_back();
+  return full;
+}
+
+absl::Status MakeDirectories(rocksdb::Env& env, const std::string& path) {
+  if (path.empty() || env.FileExists(path).ok()) return absl::OkStatus();
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  if (parent != path) KDN_RETURN_IF_ERROR(MakeDirectories(env, parent));
+  KDN_RETURN_IF_ERROR(FromRocks(env.CreateDirIfMissing(path), path));
+  std::error_code ignored;  // as above
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all, ignored);
+  return absl::OkStatus();
+}
+
+void RemoveTree(rocksdb::Env& env, const std::string& path) {
+  std::vector<std::string> names;
+  if (!env.GetChildren(path, &names).ok()) return;
+  for (const std::string& name : names) {
+    if (name == "." || name == "..") continue;
+    const std::string child = path + "/" + name;
+    if (!env.DeleteFile(child).ok()) RemoveTree(env, child);
+  }
+  env.DeleteDir(path).PermitUncheckedError();
 }
 
 absl::Status ReplaceDurableFile(rocksdb::Env& env, const std::string& path, std::string_view bytes) {

@@ -27,6 +27,15 @@ absl::StatusOr<std::string> ReadWholeFile(rocksdb::Env& env, const std::string& 
 
 absl::Status SyncDirectory(rocksdb::Env& env, const std::string& path);
 
+// Absolute, without "." and "..", without a slash at the end.
+std::string FullPath(const std::string& path);
+
+// Makes `path` and the folders above it where they are missing; what it makes only the owner may enter.
+absl::Status MakeDirectories(rocksdb::Env& env, const std::string& path);
+
+// Removes a folder of files and folders, as far as it can.
+void RemoveTree(rocksdb::Env& env, const std::string& path);
+
 }  // namespace kdn
 
 #endif  // KDN_STORAGE_ROCKSDB_DURABLE_FILE_H_

@@ -36,7 +36,8 @@ absl::Status WriteIndexState(rocksdb::Env& env, const std::string& index_dir, co
 absl::Status DescribeManifest(rocksdb::Env& env, rocksdb::DB& db, const std::string& index_dir, IndexState& state);
 
 // Compares the closed index's MANIFEST with `state`: DataLoss when it lost something; OK when it is as described, or
-// longer, or a newer one. Clears state.clean unless it is exactly as described.
+// longer (while closing RocksDB notes there which logs it removed), or a newer one. Clears state.clean for a newer one:
+// somebody opened the index since.
 absl::Status CheckManifest(rocksdb::Env& env, const std::string& index_dir, IndexState& state);
 
 }  // namespace kdn

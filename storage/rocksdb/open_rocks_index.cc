@@ -1,13 +1,12 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "kernels/base/status.h"
 #include "rocksdb/env.h"
+#include "storage/rocksdb/durable_file.h"
 #include "storage/rocksdb/quarantine.h"
 #include "storage/rocksdb/rocks_index.h"
 #include "storage/rocksdb/rocks_index_impl.h"
@@ -26,14 +25,14 @@ void SystemRandom(MutableByteSpan bytes) {
 class Opener {
  public:
   explicit Opener(const RocksIndexOptions& options)
-      : options_(options), directory_(options.path + "/index"), env_(MakeEnv(options)) {}
+      : options_(WithFullPath(options)), directory_(options_.path + "/index"), env_(MakeEnv(options)) {}
 
   ~Opener() {
     if (lock_ != nullptr) env_->UnlockFile(lock_).PermitUncheckedError();
   }
 
   absl::StatusOr<OpenedIndex> Open() {
-    KDN_RETURN_IF_ERROR(MakeDirectory());
+    KDN_RETURN_IF_ERROR(MakeDirectories(*env_, options_.path));
     KDN_RETURN_IF_ERROR(Lock());
     TenantFile tenant_file(*env_, options_.path);
     KDN_ASSIGN_OR_RETURN(TenantFile::Loaded loaded, tenant_file.Load());
@@ -56,18 +55,14 @@ class Opener {
   }
 
  private:
+  static RocksIndexOptions WithFullPath(RocksIndexOptions options) {
+    options.path = FullPath(options.path);
+    return options;
+  }
+
   static std::shared_ptr<rocksdb::Env> MakeEnv(const RocksIndexOptions& options) {
     if (options.file_system == nullptr) return {rocksdb::Env::Default(), [](rocksdb::Env*) {}};
     return rocksdb::NewCompositeEnv(options.file_system);
-  }
-
-  absl::Status MakeDirectory() {
-    std::error_code error;
-    const bool made = std::filesystem::create_directories(options_.path, error);
-    if (error) return Unavailable(options_.path, ": cannot make the data directory: ", error.message());
-    if (made) std::filesystem::permissions(options_.path, std::filesystem::perms::owner_all, error);
-    if (error) return PermissionDenied(options_.path, ": cannot make it private: ", error.message());
-    return absl::OkStatus();
   }
 
   absl::Status Lock() {
@@ -146,9 +141,8 @@ class Opener {
   }
 
   absl::Status CreateEmpty() {
+    KDN_RETURN_IF_ERROR(MakeDirectories(*env_, directory_));
     KDN_ASSIGN_OR_RETURN(db_, IndexDb::Create(DbOptions()));
-    std::error_code ignored;  // the folder above is private already
-    std::filesystem::permissions(directory_, std::filesystem::perms::owner_all, ignored);
     state_ = IndexState{};
     state_.rebuild_pending = true;
     report_.needs_rebuild = true;
@@ -190,7 +184,7 @@ class Opener {
 
   IndexDb::Options DbOptions() const { return {directory_, options_.block_cache_bytes, env_}; }
 
-  const RocksIndexOptions& options_;
+  const RocksIndexOptions options_;
   const std::string directory_;
   const std::shared_ptr<rocksdb::Env> env_;
   rocksdb::FileLock* lock_ = nullptr;

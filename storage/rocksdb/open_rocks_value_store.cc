@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "kernels/base/status.h"
@@ -21,6 +20,7 @@ constexpr size_t kMaxQuarantinedStores = 1;
 class ValueOpener {
  public:
   explicit ValueOpener(const RocksValueStoreOptions& options) : options_(options) {
+    options_.path = FullPath(options.path);
     parts_.env = options.file_system == nullptr
                      ? std::shared_ptr<rocksdb::Env>(rocksdb::Env::Default(), [](rocksdb::Env*) {})
                      : rocksdb::NewCompositeEnv(options.file_system);
@@ -31,9 +31,7 @@ class ValueOpener {
 
   absl::StatusOr<OpenedValueStore> Open() {
     const std::filesystem::path path(options_.path);
-    std::error_code error;
-    std::filesystem::create_directories(path.parent_path(), error);
-    if (error) return Unavailable(path.parent_path().string(), ": cannot make the folder: ", error.message());
+    KDN_RETURN_IF_ERROR(MakeDirectories(*parts_.env, path.parent_path().string()));
     KDN_RETURN_IF_ERROR(Lock());
     OpenedValueStore opened;
     KDN_ASSIGN_OR_RETURN(const FolderContents contents, LookAtFolder(*parts_.env, options_.path));
@@ -54,8 +52,8 @@ class ValueOpener {
       }
     }
     if (absl::IsDataLoss(status)) {
+      KDN_RETURN_IF_ERROR(MakeDirectories(*parts_.env, options_.path));
       KDN_ASSIGN_OR_RETURN(parts_.db, ValueDb::Create({options_.path, parts_.env}));
-      std::filesystem::permissions(path, std::filesystem::perms::owner_all, error);
     } else {
       KDN_RETURN_IF_ERROR(status);
     }
@@ -131,7 +129,7 @@ class ValueOpener {
     return absl::OkStatus();
   }
 
-  const RocksValueStoreOptions& options_;
+  RocksValueStoreOptions options_;
   Parts parts_;
 };
 

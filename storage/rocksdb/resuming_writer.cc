@@ -1,5 +1,6 @@
 #include "storage/rocksdb/resuming_writer.h"
 
+#include "kernels/base/status.h"
 #include "storage/rocksdb/rocks_status.h"
 
 namespace kdn {
@@ -16,6 +17,14 @@ absl::Status ResumingWriter::Write(rocksdb::DB& db, const rocksdb::WriteOptions&
   const absl::Status written = FromRocks(db.Write(options, &batch), what_);
   failing_.store(!written.ok(), std::memory_order_relaxed);
   return written;
+}
+
+absl::Status ResumingWriter::Sync(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family) {
+  rocksdb::WriteBatch batch;
+  KDN_RETURN_IF_ERROR(FromRocks(batch.Put(family, "synced", ""), what_));
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  return Write(db, options, batch);
 }
 
 }  // namespace kdn

@@ -62,7 +62,7 @@ absl::Status RocksIndex::Close() {
 
 absl::Status RocksIndex::Sync() {
   KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
-  return FromRocks(db_->db().FlushWAL(true), directory_);
+  return writer_.Sync(db_->db(), db_->family(Family::kMeta));
 }
 
 absl::Status RocksIndex::CheckpointLocked() {

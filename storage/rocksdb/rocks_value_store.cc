@@ -57,7 +57,7 @@ void RocksValueStore::RunSyncer() {
   while (!syncer_mutex_.AwaitWithTimeout(absl::Condition(&stopping), absl::Milliseconds(options_.sync_interval_ms))) {
     if (!std::exchange(unsynced_, false)) continue;
     syncer_mutex_.Unlock();
-    const absl::Status synced = FromRocks(db_->db().FlushWAL(true), options_.path);
+    const absl::Status synced = writer_.Sync(db_->db(), db_->control());
     syncer_mutex_.Lock();
     if (!synced.ok()) {
       unsynced_ = true;
@@ -68,7 +68,7 @@ void RocksValueStore::RunSyncer() {
 
 absl::Status RocksValueStore::Sync() {
   KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
-  const absl::Status synced = FromRocks(db_->db().FlushWAL(true), options_.path);
+  const absl::Status synced = writer_.Sync(db_->db(), db_->control());
   absl::MutexLock lock(&syncer_mutex_);
   const absl::Status earlier = std::exchange(unreported_, absl::OkStatus());
   return synced.ok() ? earlier : synced;

@@ -133,7 +133,7 @@ absl::Status ValueDb::Start(const Options& options, const rocksdb::DBOptions& db
   KDN_RETURN_IF_ERROR(
       FromRocksOpen(rocksdb::DB::Open(db_options, options.directory, families, &handles, &db), options.directory));
   db_.reset(db);
-  default_ = handles[0];
+  control_ = handles[0];
   records_ = handles[1];
   payloads_ = handles[2];
   return absl::OkStatus();
@@ -147,7 +147,7 @@ absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Create(const Options& options)
   std::unique_ptr<ValueDb> values(new ValueDb);
   KDN_RETURN_IF_ERROR(values->Start(options, db_options));
   KDN_RETURN_IF_ERROR(FromRocks(
-      values->db_->Put(rocksdb::WriteOptions(), values->default_, ToSlice(kFormatKey), std::to_string(kValueDbFormat)),
+      values->db_->Put(rocksdb::WriteOptions(), values->control_, ToSlice(kFormatKey), std::to_string(kValueDbFormat)),
       options.directory));
   KDN_RETURN_IF_ERROR(values->Flush(FlushMode::kWait));
   return values;
@@ -169,7 +169,7 @@ absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Open(const Options& options) {
   KDN_RETURN_IF_ERROR(values->Start(options, db_options));
   std::string format;
   KDN_RETURN_IF_ERROR(FromRocksOpen(
-      values->db_->Get(rocksdb::ReadOptions(), values->default_, ToSlice(kFormatKey), &format), options.directory));
+      values->db_->Get(rocksdb::ReadOptions(), values->control_, ToSlice(kFormatKey), &format), options.directory));
   if (format != std::to_string(kValueDbFormat)) {
     return FailedPrecondition(options.directory, ": values of format ", format, ", this version reads up to ",
                               kValueDbFormat, ": start the version that wrote them, or move the folder away");
@@ -179,7 +179,7 @@ absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Open(const Options& options) {
 
 ValueDb::~ValueDb() {
   if (db_ == nullptr) return;
-  for (rocksdb::ColumnFamilyHandle* handle : {default_, records_, payloads_}) {
+  for (rocksdb::ColumnFamilyHandle* handle : {control_, records_, payloads_}) {
     db_->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
   }
   db_->Close().PermitUncheckedError();
@@ -189,7 +189,7 @@ absl::Status ValueDb::Flush(FlushMode mode) {
   rocksdb::FlushOptions flush;
   flush.wait = mode == FlushMode::kWait;
   flush.allow_write_stall = mode == FlushMode::kStart;
-  return FromRocks(db_->Flush(flush, {default_, records_, payloads_}), db_->GetName());
+  return FromRocks(db_->Flush(flush, {control_, records_, payloads_}), db_->GetName());
 }
 
 absl::Status ValueDb::EraseGroup(uint64_t group) {

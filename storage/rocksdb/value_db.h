@@ -35,6 +35,7 @@ class ValueDb {
   rocksdb::DB& db() { return *db_; }
   rocksdb::ColumnFamilyHandle* records() { return records_; }
   rocksdb::ColumnFamilyHandle* payloads() { return payloads_; }
+  rocksdb::ColumnFamilyHandle* control() { return control_; }
 
   // Writes memtables to files.
   enum class FlushMode { kStart, kWait };
@@ -48,7 +49,7 @@ class ValueDb {
 
   std::shared_ptr<rocksdb::Env> env_;
   std::unique_ptr<rocksdb::DB> db_;
-  rocksdb::ColumnFamilyHandle* default_ = nullptr;
+  rocksdb::ColumnFamilyHandle* control_ = nullptr;
   rocksdb::ColumnFamilyHandle* records_ = nullptr;
   rocksdb::ColumnFamilyHandle* payloads_ = nullptr;
 };
