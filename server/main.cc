@@ -1,0 +1,142 @@
+#include <pthread.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "config/environment.h"
+#include "config/startup.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status.h"
+#include "server/wiring/build_info.h"
+#include "server/wiring/daemon.h"
+#include "server/wiring/notify.h"
+
+namespace kdn {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr std::string_view kReadyFileFlag = "--ready-file";
+
+// Takes "--ready-file PATH" or "--ready-file=PATH" out of the arguments; false when the path is missing.
+bool TakeReadyFile(std::vector<std::string>& arguments, std::string& path) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i].starts_with(StrCat(kReadyFileFlag, "="))) {
+      path = arguments[i].substr(kReadyFileFlag.size() + 1);
+      arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i));
+      return !path.empty();
+    }
+    if (arguments[i] != kReadyFileFlag) continue;
+    if (i + 1 == arguments.size()) return false;
+    path = arguments[i + 1];
+    arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i),
+                    arguments.begin() + static_cast<std::ptrdiff_t>(i + 2));
+    return !path.empty();
+  }
+  return true;
+}
+
+std::string EnvironmentValue(const config::Environment& environment, const std::string& name) {
+  const auto found = environment.find(name);
+  return found == environment.end() ? std::string() : found->second;
+}
+
+// Signals that the daemon waits for, blocked in every thread from the start.
+sigset_t HandledSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  return set;
+}
+
+// Runs until the process ends: the first SIGTERM or SIGINT notifies `stop`, a second one ends the process at once.
+void WatchSignals(const sigset_t& signals, Daemon& daemon, absl::Notification& stop) {
+  while (true) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (signal == SIGHUP) {
+      if (stop.HasBeenNotified()) continue;
+      const absl::Status status = daemon.Reload();
+      if (status.ok()) {
+        Log(LogLevel::kInfo, "reloaded");
+      } else {
+        Log(LogLevel::kError, "reload failed", {{"error", std::string(FromAbsl(status.message()))}});
+      }
+      continue;
+    }
+    if (stop.HasBeenNotified()) {
+      Log(LogLevel::kWarn, "second signal: exiting at once");
+      _exit(kExitFailed);
+    }
+    Log(LogLevel::kInfo, "stopping", {{"signal", static_cast<int64_t>(signal)}});
+    stop.Notify();
+  }
+}
+
+int Fail(std::string_view what, const absl::Status& status) {
+  Log(LogLevel::kError, what, {{"error", std::string(FromAbsl(status.message()))}});
+  return kExitFailed;
+}
+
+absl::Status AnnounceReady(const Daemon& daemon, const std::string& ready_file, const std::string& notify_socket) {
+  Log(LogLevel::kInfo, "serving",
+      {{"listen", daemon.listen_address()},
+       {"metrics", daemon.metrics_address()},
+       {"pid", static_cast<int64_t>(getpid())}});
+  if (!ready_file.empty()) {
+    KDN_RETURN_IF_ERROR(WriteFileAtomically(
+        ready_file, StrCat("listen=", daemon.listen_address(), "\nmetrics=", daemon.metrics_address(), "\n")));
+  }
+  return NotifySystemd(notify_socket, "READY=1");
+}
+
+int Serve(const config::Config& config, const std::string& ready_file, const std::string& notify_socket) {
+  ConfigureLog(config.log.level, config.log.format);
+  const sigset_t signals = HandledSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(config);
+  if (!started.ok()) return Fail("cannot start", started.status());
+  Daemon& daemon = **started;
+  absl::Notification stop;
+  // Never joined: it waits for signals until the process ends, and what it refers to stays until then.
+  std::thread([&signals, &daemon, &stop] { WatchSignals(signals, daemon, stop); }).detach();
+
+  absl::Status announced = AnnounceReady(daemon, ready_file, notify_socket);
+  if (announced.ok()) stop.WaitForNotification();
+  if (!NotifySystemd(notify_socket, "STOPPING=1").ok()) Log(LogLevel::kWarn, "systemd was not told of the stop");
+  const absl::Status stopped = daemon.Stop();
+  int code = config::kExitDone;
+  if (!announced.ok()) code = Fail("cannot announce readiness", announced);
+  if (!stopped.ok()) code = Fail("the store did not close well", stopped);
+  if (!ready_file.empty()) std::remove(ready_file.c_str());
+  Log(LogLevel::kInfo, "stopped");
+  std::fflush(nullptr);
+  _exit(code);
+}
+
+int Main(std::vector<std::string> arguments) {
+  std::string ready_file;
+  if (!TakeReadyFile(arguments, ready_file)) {
+    std::fputs("kdnd: --ready-file needs a path\n", stderr);
+    return config::kExitUsage;
+  }
+  const config::Environment environment = config::ProcessEnvironment();
+  const config::Startup startup = config::PrepareStartup(arguments, environment, VersionText());
+  std::fputs(startup.standard_output.c_str(), stdout);
+  std::fputs(startup.standard_error.c_str(), stderr);
+  if (!startup.config.has_value()) return startup.exit_code;
+  return Serve(*startup.config, ready_file, EnvironmentValue(environment, "NOTIFY_SOCKET"));
+}
+
+}  // namespace
+}  // namespace kdn
+
+int main(int argc, char** argv) { return kdn::Main(std::vector<std::string>(argv + 1, argv + argc)); }
