@@ -7,6 +7,11 @@
 
 namespace kdn {
 
+absl::StatusOr<CellSet> WantedCells(const std::optional<CellSet>& cells, uint32_t num_cells) {
+  if (!cells.has_value()) return CellSet::All(num_cells);
+  return CellSet::FromBytes(cells->ToBytes(), num_cells);
+}
+
 std::vector<HeldCell> HeldCells(const v1::ChunkRecord& record, uint32_t num_cells) {
   std::vector<HeldCell> held(num_cells);
   for (int part = 0; part < record.parts_size(); ++part) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "kdn/v1/record.pb.h"
 #include "kernels/format/container.h"
 #include "kernels/layout/cell_map.h"
@@ -14,6 +15,11 @@
 // Which cells of a chunk a row holds, and what a new container changes about that. Pure functions.
 
 namespace kdn {
+
+// The cells a query names, as a set over the model's ids; all of them for nullopt. A set that came as a bitmap has
+// eight ids for each byte, whatever the model has: InvalidArgument when it has more bytes, or fewer, than the model's
+// ids take, or names cells that the model does not have.
+absl::StatusOr<CellSet> WantedCells(const std::optional<CellSet>& cells, uint32_t num_cells);
 
 // Where one cell of a chunk is read from.
 struct HeldCell {

@@ -41,7 +41,7 @@ struct LookupQuery {
   Fingerprint fingerprint;
   std::span<const Digest> chunk_digests;
   uint32_t last_chunk_tokens = 0;  // 0 = full
-  std::optional<CellSet> cells;    // nullopt = all
+  std::optional<CellSet> cells;    // nullopt = all; num_cells() may be rounded up to a multiple of 8 here and below
   LookupMode mode = LookupMode::kPrefix;
 };
 

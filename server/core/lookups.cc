@@ -94,10 +94,6 @@ absl::Status CheckQuery(const LookupQuery& query, const Model& model) {
     return InvalidArgument("last chunk of ", query.last_chunk_tokens, " tokens, chunks of this model have ",
                            model.chunk_tokens());
   }
-  if (query.cells.has_value() && query.cells->num_cells() != model.cells().num_cells()) {
-    return InvalidArgument("cell set of ", query.cells->num_cells(), " cells, this model has ",
-                           model.cells().num_cells());
-  }
   return absl::OkStatus();
 }
 
@@ -107,7 +103,7 @@ absl::StatusOr<LookupResult> Lookups::Lookup(const Caller& caller, const LookupQ
   KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
   KDN_ASSIGN_OR_RETURN(const ModelRef model, c_.registry().FindModel(tenant, query.fingerprint));
   KDN_RETURN_IF_ERROR(CheckQuery(query, *model));
-  const CellSet wanted = query.cells.value_or(CellSet::All(model->cells().num_cells()));
+  KDN_ASSIGN_OR_RETURN(const CellSet wanted, WantedCells(query.cells, model->cells().num_cells()));
   Rows rows;
   const int64_t now_ms = c_.NowMs();
   for (size_t begin = 0; begin < query.chunk_digests.size(); begin += kRowsPerRead) {
@@ -206,10 +202,9 @@ absl::StatusOr<std::vector<CellSet>> Lookups::FindMissing(const Caller& caller, 
     KDN_ASSIGN_OR_RETURN(const Rows rows, ReadRows(tenant, digests));
     for (size_t i = 0; i < batch.size(); ++i) {
       const ChunkOffer& offer = batch[i];
-      const CellSet offered = offer.cells.value_or(CellSet::All(num_cells));
-      if (offered.num_cells() != num_cells) {
-        return InvalidArgument("offer of chunk ", offer.chunk_digest.ToShortHex(), " has a set of ",
-                               offered.num_cells(), " cells, this model has ", num_cells);
+      const absl::StatusOr<CellSet> offered = WantedCells(offer.cells, num_cells);
+      if (!offered.ok()) {
+        return Annotate(offered.status(), StrCat("offer of chunk ", offer.chunk_digest.ToShortHex()));
       }
       std::vector<uint32_t> first_rows(num_cells);
       for (const ChunkOffer::CellRows& partial : offer.partial) {
@@ -222,7 +217,7 @@ absl::StatusOr<std::vector<CellSet>> Lookups::FindMissing(const Caller& caller, 
       const bool live = rows[i].has_value() && !IsExpired(*rows[i], now_ms);
       const std::vector<HeldCell> held = live ? HeldCells(*rows[i], num_cells) : std::vector<HeldCell>(num_cells);
       CellSet& lacking = missing.emplace_back(num_cells);
-      for (const uint32_t cell : offered.ToVector()) {
+      for (const uint32_t cell : offered->ToVector()) {
         if (!held[cell].held() || held[cell].first_row > first_rows[cell]) lacking.Insert(cell);
       }
       if (live) c_.Touch(CoreContext::KeyOf(tenant, offer.chunk_digest), *rows[i]);

@@ -54,6 +54,7 @@ struct Retrieving::Request {
   TenantRef tenant;
   ModelRef model;
   const RetrieveQuery& query;
+  const CellSet& wanted;
   ChunkKey key;
 };
 
@@ -69,11 +70,8 @@ struct Retrieving::PartRequest {
 absl::StatusOr<RetrievedChunk> Retrieving::Retrieve(const Caller& caller, const RetrieveQuery& query) {
   KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
   KDN_ASSIGN_OR_RETURN(const ModelRef model, c_.registry().FindModel(tenant, query.fingerprint));
-  if (query.cells.has_value() && query.cells->num_cells() != model->cells().num_cells()) {
-    return InvalidArgument("cell set of ", query.cells->num_cells(), " cells, this model has ",
-                           model->cells().num_cells());
-  }
-  const Request request{tenant, model, query, CoreContext::KeyOf(tenant, query.chunk_digest)};
+  KDN_ASSIGN_OR_RETURN(const CellSet wanted, WantedCells(query.cells, model->cells().num_cells()));
+  const Request request{tenant, model, query, wanted, CoreContext::KeyOf(tenant, query.chunk_digest)};
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     bool retry = false;
     KDN_ASSIGN_OR_RETURN(RetrievedChunk chunk, Attempt(request, retry));
@@ -115,7 +113,7 @@ absl::StatusOr<RetrievedChunk> Retrieving::Attempt(const Request& request, bool&
   const CellMap& cells = request.model->cells();
   const std::vector<HeldCell> held = HeldCells(row, cells.num_cells());
   std::map<int, PartRequest> parts;
-  for (const uint32_t cell : request.query.cells.value_or(CellSet::All(cells.num_cells())).ToVector()) {
+  for (const uint32_t cell : request.wanted.ToVector()) {
     const uint32_t needed = request.query.prefix_end == 0 ? 0 : NeededRow(cells, cell, request.query.prefix_end, row);
     if (request.query.prefix_end != 0 && needed >= row.num_tokens()) continue;
     // Without a prefix the reader takes what there is.

@@ -197,9 +197,16 @@ TEST_F(LookupTest, FindMissingNamesCellsAndRows) {
 
 TEST_F(LookupTest, FindMissingRefusesCellsTheModelDoesNotHave) {
   Register(full_);
-  ChunkOffer wrong_set{TestModel::ChunkDigest(0), CellSet(3), {}};
+  ChunkOffer wrong_set{TestModel::ChunkDigest(0), CellSet(full_.cells.num_cells() + 8), {}};
   EXPECT_TRUE(
       absl::IsInvalidArgument(store_->FindMissing(caller_, full_.fingerprint, std::span(&wrong_set, 1)).status()));
+  // A bitmap on the wire says no more than how many bytes it has.
+  ChunkOffer rounded{TestModel::ChunkDigest(0), CellSet(8 * ((full_.cells.num_cells() + 7) / 8)), {}};
+  rounded.cells->Insert(0);
+  const auto lacking = store_->FindMissing(caller_, full_.fingerprint, std::span(&rounded, 1));
+  ASSERT_TRUE(lacking.ok()) << lacking.status();
+  EXPECT_EQ((*lacking)[0].num_cells(), full_.cells.num_cells());
+  EXPECT_EQ((*lacking)[0].ToVector(), std::vector<uint32_t>{0});
   ChunkOffer wrong_cell{TestModel::ChunkDigest(0), std::nullopt, {{full_.cells.num_cells(), 0}}};
   EXPECT_TRUE(
       absl::IsInvalidArgument(store_->FindMissing(caller_, full_.fingerprint, std::span(&wrong_cell, 1)).status()));
