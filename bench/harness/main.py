@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "release"
 
 # One module of this folder per benchmark, with SUMMARY, TARGETS (CMake targets it runs) and run(options, report).
-BENCHMARKS = ("baselines", "codec", "storage")
+BENCHMARKS = ("baselines", "foundation", "codec", "storage")
 
 
 class Options:
