@@ -18,7 +18,7 @@ endif()
 add_library(kdn_compiler_flags INTERFACE)
 # No contraction: the CPU and CUDA paths must round alike (see kernels/codec/README.md).
 target_compile_options(kdn_compiler_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -ffp-contract=off>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -ffp-contract=off>)
 if(KDN_WERROR)
   target_compile_options(kdn_compiler_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
