@@ -1,0 +1,420 @@
+"""The client: stores an engine's KV on a kdnd under the identity of its tokens, and loads it back."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from ._native import ffi, lib
+from .errors import KdnError
+from .kv import view_of
+from .operation import Operation, RetrieveResult, State, StoreResult, millis, result_of
+from .spec import ModelSpec
+
+_POLL_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """Files in PEM. Without a CA file the system's authorities are trusted; certificate and key make it mTLS."""
+
+    ca_file: Optional[str] = None
+    cert_file: Optional[str] = None
+    key_file: Optional[str] = None
+    server_name: Optional[str] = None
+
+
+class Model:
+    """A registered model. Immutable, thread-safe, usable with every client of the same server and tenant."""
+
+    def __init__(self, handle: Any, spec: ModelSpec):
+        self._handle = ffi.gc(handle, lib.kdn_model_free)
+        self.spec = spec
+        raw = ffi.new("uint8_t[32]")
+        lib.kdn_model_fingerprint(self._handle, raw)
+        self.fingerprint: bytes = bytes(ffi.buffer(raw))
+        self.chunk_tokens: int = lib.kdn_model_chunk_tokens(self._handle)
+        self.created: bool = bool(lib.kdn_model_created(self._handle))
+        self.token_bytes: int = lib.kdn_model_token_bytes(self._handle)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextLookup:
+    """A text stored before."""
+
+    token_ids: list[int]
+    hit_tokens: int  # of them, those a retrieve would load now
+    document: str
+    extra_keys: list[str]
+
+
+def _take_bytes(holder: Any) -> bytes:
+    try:
+        return bytes(ffi.buffer(holder.data, holder.size)) if holder.size else b""
+    finally:
+        lib.kdn_bytes_free(holder)
+
+
+def _strings(keep: list[Any], values: Sequence[str]) -> Any:
+    pointers = [ffi.new("char[]", value.encode()) for value in values]
+    array = ffi.new("char*[]", pointers)
+    keep.extend([*pointers, array])
+    return array
+
+
+def encode_spec(spec: ModelSpec) -> bytes:
+    """The canonical encoding of a spec, whose SHA-256 is its fingerprint. Raises KdnError on a spec that is not valid."""
+    keep: list[Any] = []
+
+    def array(kind: str, values: Sequence[Any]) -> Any:
+        made = ffi.new(f"{kind}[]", list(values))
+        keep.append(made)
+        return made
+
+    ropes = [
+        (int(r.style), r.rotary_dim, r.rotary_offset, r.amplitude, array("float", r.inv_freq)) for r in spec.ropes
+    ]
+    layers = [
+        (int(l.attention), l.window, l.num_kv_heads, l.k_head_dim, l.v_head_dim, l.rope_index) for l in spec.layers
+    ]
+    native = ffi.new("kdn_model_spec*")
+    for field, digest in (
+        (native.weights_digest, spec.weights_digest),
+        (native.tokenizer_digest, spec.tokenizer_digest),
+        (native.adapter_digest, spec.adapter_digest or bytes(32)),
+    ):
+        if len(digest) != 32:
+            raise KdnError("INVALID_ARGUMENT", f"a digest has {len(digest)} bytes: SHA-256 has 32")
+        ffi.memmove(field, digest, 32)
+    native.dtype = int(spec.dtype)
+    native.ropes, native.num_ropes = array("kdn_rope_spec", ropes), len(ropes)
+    native.layers, native.num_layers = array("kdn_layer_spec", layers), len(layers)
+    native.k_scales, native.num_k_scales = array("float", spec.k_scales), len(spec.k_scales)
+    native.v_scales, native.num_v_scales = array("float", spec.v_scales), len(spec.v_scales)
+    native.extra, native.num_extra = _strings(keep, spec.extra), len(spec.extra)
+    canonical = ffi.new("kdn_bytes*")
+    _check(lib.kdn_spec_encode(native, canonical))
+    return _take_bytes(canonical)
+
+
+def _check(status: int) -> None:
+    if status != lib.KDN_OK:
+        code = ffi.string(lib.kdn_status_name(status)).decode()
+        raise KdnError(code, ffi.string(lib.kdn_last_error()).decode(errors="replace"))
+
+
+class _Span:
+    """A kdn_span and what it points to."""
+
+    def __init__(self, token_ids: Sequence[int], first_token: int, extra_keys: Sequence[str]):
+        self.keep: list[Any] = []
+        tokens = ffi.new("uint32_t[]", [int(token) for token in token_ids])
+        self.native = ffi.new("kdn_span*")
+        lib.kdn_span_init(self.native)
+        self.native.token_ids = tokens
+        self.native.num_tokens = len(token_ids)
+        self.native.first_token = first_token
+        if extra_keys:
+            self.native.extra_keys = _strings(self.keep, extra_keys)
+            self.native.num_extra_keys = len(extra_keys)
+        self.keep.append(tokens)
+
+
+class Client:
+    """A connection to one kdnd. Thread-safe. Reaches the server with the first call, not before.
+
+    A server that does not answer costs at most 250 ms once; afterwards calls fail at once with UNAVAILABLE until it
+    answers again. In a forked child every call raises UNAVAILABLE: open a client there.
+
+    `kv`, where a method takes it: one (k, v), (k, v, first_row), or object with these attributes, a layer; k and v are
+    NumPy arrays or torch tensors of shape [kv_heads, rows, channels], any strides, rows being tokens first_row,
+    first_row + 1, ... of the call (first_row > 0 where a sliding-window layer holds only its newest rows). Or a PagedKv.
+    NumPy has no bfloat16 and no fp8: unsigned integers of that width carry the bits.
+    """
+
+    def __init__(
+        self,
+        endpoint: str = "127.0.0.1:9460",
+        *,
+        token: Optional[str] = None,
+        tls: Optional[Tls] = None,
+        call_timeout: float = 5.0,
+        transfer_timeout: float = 30.0,
+        profile: str = "lossless",
+        channels: int = 1,
+        codec_threads: int = 0,
+    ):
+        """Checks the arguments; raises KdnError when one is not valid.
+
+        Args:
+          endpoint: "host:port" or "unix:/path".
+          token: bearer token; needs TLS unless the endpoint is this machine.
+          call_timeout, transfer_timeout: seconds; of small calls, and of store and retrieve.
+          profile: how stored tiles are coded: "raw" or "lossless".
+          channels: TCP connections.
+          codec_threads: threads that encode and decode; 0 = min(2, cores).
+        """
+        keep: list[Any] = []
+
+        def text(value: Optional[str]) -> Any:
+            if value is None:
+                return ffi.NULL
+            keep.append(ffi.new("char[]", value.encode()))
+            return keep[-1]
+
+        options = ffi.new("kdn_client_options*")
+        lib.kdn_client_options_init(options)
+        options.endpoint, options.token, options.profile = text(endpoint), text(token), text(profile)
+        if tls is not None:
+            options.tls = 1
+            options.tls_ca_file, options.tls_cert_file = text(tls.ca_file), text(tls.cert_file)
+            options.tls_key_file, options.tls_server_name = text(tls.key_file), text(tls.server_name)
+        options.call_timeout_ms = int(call_timeout * 1000)
+        options.transfer_timeout_ms = int(transfer_timeout * 1000)
+        options.channels, options.codec_threads = channels, codec_threads
+        opened = ffi.new("kdn_client**")
+        _check(lib.kdn_client_open(options, opened))
+        self._native: Optional[Any] = opened[0]
+        self._lock = threading.Lock()
+        self._live: dict[int, State] = {}  # what was submitted and is not complete
+
+    def close(self) -> None:
+        """Cancels and waits for everything under way. Idempotent."""
+        with self._lock:
+            native, self._native = self._native, None
+        if native is not None:
+            lib.kdn_client_close(native)
+            self._live.clear()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_native", None) is not None:
+            self.close()
+
+    def register_model(self, spec: ModelSpec, chunk_tokens: int = 0, name: str = "") -> Model:
+        """Registers a model, idempotently. chunk_tokens 0 = what the server has pinned for it, else its default.
+
+        Raises:
+          KdnError: FAILED_PRECONDITION when another chunk length is pinned.
+        """
+        canonical = encode_spec(spec)
+        handle = ffi.new("kdn_model**")
+        self._check(
+            lib.kdn_model_register(self._handle(), canonical, len(canonical), chunk_tokens, name.encode(), handle)
+        )
+        return Model(handle[0], spec)
+
+    def lookup(
+        self, model: Model, token_ids: Sequence[int], *, first_token: int = 0, extra_keys: Sequence[str] = ()
+    ) -> int:
+        """How many of token_ids, from first_token on, a retrieve would load now."""
+        span = _Span(token_ids, first_token, extra_keys)
+        result = ffi.new("kdn_lookup_result*")
+        self._check(lib.kdn_lookup(self._handle(), model._handle, span.native, 0, 0, 0, result))
+        return result.hit_tokens
+
+    def lookup_text(self, model: Model, text: str, policy: str = "default") -> Optional[TextLookup]:
+        """What is known of a text stored before; None when nothing is."""
+        utf8 = text.encode()
+        found = ffi.new("kdn_text**")
+        status = lib.kdn_lookup_text(self._handle(), model._handle, utf8, len(utf8), policy.encode(), 0, found)
+        if status == lib.KDN_NOT_FOUND:
+            return None
+        self._check(status)
+        try:
+            count = ffi.new("size_t*")
+            ids = lib.kdn_text_token_ids(found[0], count)
+            keys = [
+                ffi.string(lib.kdn_text_extra_key(found[0], i)).decode()
+                for i in range(lib.kdn_text_num_extra_keys(found[0]))
+            ]
+            document = ffi.string(lib.kdn_text_document(found[0])).decode()
+            return TextLookup(ffi.unpack(ids, count[0]), lib.kdn_text_hit_tokens(found[0]), document, keys)
+        finally:
+            lib.kdn_text_free(found[0])
+
+    def store_async(
+        self,
+        model: Model,
+        token_ids: Sequence[int],
+        kv: Any,
+        *,
+        first_token: int = 0,
+        head_begin: int = 0,
+        extra_keys: Sequence[str] = (),
+        profile: Optional[str] = None,
+        document: str = "",
+        ttl: float = 0.0,
+        timeout: float = 0.0,
+        text: Optional[str] = None,
+        policy: str = "default",
+    ) -> Operation[StoreResult]:
+        """Starts storing the KV of token_ids[first_token:]; what the server has already is not sent.
+
+        Args:
+          first_token: index of kv's token 0: a multiple of the chunk length.
+          head_begin: first KV head of kv (a tensor-parallel rank's); the arrays' shape says how many.
+          extra_keys: further identity: image hashes, cache salt.
+          profile: as for the constructor.
+          document: a name for deletion by document.
+          ttl: seconds after which it expires; 0 = the server's default.
+          timeout: seconds; 0 = the client's transfer_timeout.
+          text: remember as well that this text stands for token_ids, under the tokenizer's special-token `policy`.
+
+        Raises:
+          KdnError: the arguments are not valid. What happens later is the operation's result.
+        """
+        span = _Span(token_ids, first_token, extra_keys)
+        view = view_of(model.spec, kv, head_begin, writable=False)
+        options = ffi.new("kdn_store_options*")
+        lib.kdn_store_options_init(options)
+        keep = [ffi.new("char[]", document.encode()), ffi.new("char[]", policy.encode())]
+        options.document, options.text_policy = keep
+        options.timeout_ms, options.ttl_ms = int(timeout * 1000), int(ttl * 1000)
+        if profile is not None:
+            keep.append(ffi.new("char[]", profile.encode()))
+            options.profile = keep[-1]
+        if text is not None:
+            utf8 = text.encode()
+            keep.append(ffi.from_buffer("char[]", utf8))
+            options.text_utf8, options.text_utf8_size = keep[-1], len(utf8)
+        op = ffi.new("kdn_op*")
+        return self._submit(
+            op, view, lambda: lib.kdn_submit_store(self._handle(), model._handle, span.native, view.view, options, op)
+        )
+
+    def store(self, model: Model, token_ids: Sequence[int], kv: Any, **options: Any) -> StoreResult:
+        """`store_async`, then waits for the result."""
+        return self.store_async(model, token_ids, kv, **options).wait()
+
+    def store_text(
+        self, model: Model, text: str, token_ids: Sequence[int], kv: Any, policy: str = "default", **options: Any
+    ) -> StoreResult:
+        """`store`, and remembers that `text` stands for token_ids."""
+        return self.store(model, token_ids, kv, text=text, policy=policy, **options)
+
+    def retrieve_async(
+        self,
+        model: Model,
+        token_ids: Sequence[int],
+        kv: Any,
+        *,
+        first_token: int = 0,
+        head_begin: int = 0,
+        extra_keys: Sequence[str] = (),
+        timeout: float = 0.0,
+    ) -> Operation[RetrieveResult]:
+        """Starts loading the KV of token_ids[first_token:] into the arrays of `kv`; arguments as for store_async."""
+        span = _Span(token_ids, first_token, extra_keys)
+        view = view_of(model.spec, kv, head_begin, writable=True)
+        options = ffi.new("kdn_retrieve_options*")
+        lib.kdn_retrieve_options_init(options)
+        options.timeout_ms = int(timeout * 1000)
+        op = ffi.new("kdn_op*")
+        return self._submit(
+            op, view, lambda: lib.kdn_submit_retrieve(self._handle(), model._handle, span.native, view.view, options, op)
+        )
+
+    def retrieve(self, model: Model, token_ids: Sequence[int], kv: Any, **options: Any) -> RetrieveResult:
+        """`retrieve_async`, then waits for the result."""
+        return self.retrieve_async(model, token_ids, kv, **options).wait()
+
+    def retrieve_text(
+        self, model: Model, text: str, kv: Any, policy: str = "default", **options: Any
+    ) -> Optional[RetrieveResult]:
+        """Loads the KV of a text stored before; `kv` must have room for its tokens. None when the text is unknown."""
+        found = self.lookup_text(model, text, policy)
+        if found is None:
+            return None
+        return self.retrieve(model, found.token_ids, kv, extra_keys=found.extra_keys, **options)
+
+    def fetch_container(self, model: Model, chunk_digest: bytes, timeout: float = 0.0) -> bytes:
+        """One chunk as a verified container. Raises KdnError NOT_FOUND on a miss."""
+        container = ffi.new("kdn_bytes*")
+        self._check(
+            lib.kdn_fetch_container(self._handle(), model._handle, chunk_digest, int(timeout * 1000), container)
+        )
+        return _take_bytes(container)
+
+    def chunk_digests(self, model: Model, token_ids: Sequence[int], *, extra_keys: Sequence[str] = ()) -> list[bytes]:
+        """The digests of the prefix chunks of token_ids. No call."""
+        span = _Span(token_ids, 0, extra_keys)
+        digests = ffi.new("kdn_bytes*")
+        self._check(lib.kdn_chunk_digests(model._handle, span.native, digests))
+        raw = _take_bytes(digests)
+        return [raw[at : at + 32] for at in range(0, len(raw), 32)]
+
+    def admin(self, method: str, timeout: float = 0.0, **request: Any) -> dict[str, Any]:
+        """A call of the Admin service (proto/kdn/v1/admin.proto) by name, or "Health": fields in and out."""
+        response = ffi.new("kdn_bytes*")
+        body = json.dumps(request).encode()
+        self._check(lib.kdn_admin(self._handle(), method.encode(), body, int(timeout * 1000), response))
+        return json.loads(_take_bytes(response))
+
+    def counters(self) -> dict[str, Any]:
+        """What this client has done since it was opened."""
+        text = ffi.new("kdn_bytes*")
+        self._check(lib.kdn_client_counters(self._handle(), text))
+        return json.loads(_take_bytes(text))
+
+    def _handle(self) -> Any:
+        native = self._native
+        if native is None:
+            raise KdnError("UNAVAILABLE", "the client is closed")
+        return native
+
+    def _check(self, status: int) -> None:
+        _check(status)
+
+    def _submit(self, op: Any, view: Any, submit: Any) -> Operation[Any]:
+        self._drain()
+        # Whoever polls this operation's completion finds its state: the lock is held until it is filed.
+        with self._lock:
+            self._check(submit())
+            state = self._live[op[0]] = State(op[0], view)
+        return Operation(self, state)
+
+    def _finish(self, completion: Any) -> None:
+        """Takes over a completion that poll or wait handed out."""
+        result = result_of(completion)
+        with self._lock:
+            state = self._live.pop(completion.op)
+        lib.kdn_completion_clear(completion)
+        state.finish(result)
+
+    def _drain(self) -> None:
+        completions = ffi.new("kdn_completion[]", _POLL_BATCH)
+        while True:
+            count = lib.kdn_poll(self._handle(), completions, _POLL_BATCH)
+            for i in range(count):
+                self._finish(ffi.addressof(completions, i))
+            if count < _POLL_BATCH:
+                return
+
+    def _wait(self, state: State, timeout: Optional[float]) -> None:
+        if state.complete.is_set():
+            return
+        completion = ffi.new("kdn_completion*")
+        status = lib.kdn_wait(self._handle(), state.op, millis(timeout), completion)
+        if status == lib.KDN_NOT_FOUND:
+            # Another thread was handed the completion and files it any moment.
+            state.complete.wait(timeout)
+            return
+        self._check(status)
+        self._finish(completion)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Makes `loop` file completions as they come."""
+        descriptor = lib.kdn_completion_fd(self._handle())
+        if descriptor < 0:
+            raise KdnError("UNAVAILABLE", "the client was opened before a fork")
+        loop.add_reader(descriptor, self._drain)
