@@ -1,0 +1,127 @@
+"""kdnctl against a real server: every command, every output format, documented exit codes."""
+
+import json
+import subprocess
+
+import kdn
+import kv
+import pytest
+import yaml
+from daemon import binary, kdnctl
+
+
+@pytest.fixture
+def server(start):
+    daemon = start()
+    with kdn.Client(daemon.endpoint) as client:
+        model = client.register_model(kv.spec(), 64, "tiny")
+        tokens = list(range(128))
+        client.store_text(model, "a text", tokens, kv.make(kv.spec(), 128), document="doc")
+        daemon.key = client.chunk_digests(model, tokens)[0].hex()
+    return daemon
+
+
+READ_COMMANDS = [
+    ("version",), ("health",), ("status",), ("stats",), ("config", "get"), ("model", "ls"), ("chunk", "ls"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READ_COMMANDS, ids=" ".join)
+def test_every_command_honours_the_output_format(server, command):
+    document = json.loads(kdnctl(server.endpoint, *command, "-o", "json").stdout)
+    assert document["schema"] == "kdn.ctl/v1"
+    again = yaml.safe_load(kdnctl(server.endpoint, *command, "-o", "yaml").stdout)
+    assert list(again) == list(document)
+    table = kdnctl(server.endpoint, *command).stdout
+    assert table and not table.startswith("{")
+
+
+def test_a_chunk_travels_out_and_in_again(server, tmp_path):
+    saved = tmp_path / "chunk.kdnc"
+    kdnctl(server.endpoint, "chunk", "get", server.key[:10], "--out", str(saved))
+    assert saved.read_bytes()[:4] == b"KDNC"
+    inspected = json.loads(kdnctl(server.endpoint, "chunk", "inspect", server.key, "--verify", "-o", "json").stdout)
+    assert inspected["verify"] == "ok" and inspected["num_tokens"] == 64 and inspected["documents"] == ["doc"]
+    kdnctl(server.endpoint, "chunk", "rm", server.key, "--yes")
+    kdnctl(server.endpoint, "chunk", "inspect", server.key, check=3)
+    put = json.loads(kdnctl(server.endpoint, "chunk", "put", str(saved), "-o", "json").stdout)
+    assert put == {"schema": "kdn.ctl/v1", "key": server.key, "outcome": "stored"}
+    kdnctl(server.endpoint, "chunk", "inspect", server.key, "--verify")
+
+
+def test_damaged_file_is_refused_with_its_reason(server, tmp_path):
+    saved = tmp_path / "chunk.kdnc"
+    kdnctl(server.endpoint, "chunk", "get", server.key, "--out", str(saved))
+    content = bytearray(saved.read_bytes())
+    content[100] ^= 1
+    saved.write_bytes(content)
+    refused = kdnctl(server.endpoint, "chunk", "put", str(saved), check=6)
+    assert "CRC" in refused.stderr and not refused.stdout
+
+
+def test_lookup_by_tokens_and_text(server, tmp_path):
+    (tmp_path / "tokens.json").write_text(json.dumps(list(range(100)) + [7] * 50))
+    found = json.loads(
+        kdnctl(server.endpoint, "lookup", "--tokens", str(tmp_path / "tokens.json"), "-o", "json").stdout
+    )
+    assert found["hit_tokens"] == 64 and found["tokens"] == 150
+    (tmp_path / "text").write_text("a text")
+    assert json.loads(kdnctl(server.endpoint, "lookup", "--text", str(tmp_path / "text"), "-o", "json").stdout)[
+        "hit_tokens"
+    ] == 128
+    (tmp_path / "text").write_text("another text")
+    kdnctl(server.endpoint, "lookup", "--text", str(tmp_path / "text"), check=3)
+
+
+def test_pin_and_delete_by_document(server):
+    kdnctl(server.endpoint, "chunk", "pin", server.key)
+    assert json.loads(kdnctl(server.endpoint, "chunk", "inspect", server.key, "-o", "json").stdout)["pinned"]
+    kdnctl(server.endpoint, "chunk", "unpin", server.key)
+    dry = json.loads(kdnctl(server.endpoint, "chunk", "rm", "--document", "doc", "--dry-run", "-o", "json").stdout)
+    assert dry["chunks"] == 2 and dry["texts"] == 1
+    refused = kdnctl(server.endpoint, "chunk", "rm", "--document", "doc", check=2)
+    assert "--yes" in refused.stderr
+    kdnctl(server.endpoint, "chunk", "rm", "--document", "doc", "--yes")
+    assert json.loads(kdnctl(server.endpoint, "chunk", "ls", "-o", "json").stdout)["chunks"] == []
+
+
+def test_exit_codes(server):
+    kdnctl(server.endpoint, "frobnicate", check=2)
+    kdnctl(server.endpoint, "chunk", "inspect", "nothex", check=2)
+    kdnctl(server.endpoint, "chunk", "inspect", "0" * 64, check=3)
+    kdnctl(server.endpoint, "chunk", "get", "0" * 64, check=2)
+    unreachable = kdnctl("127.0.0.1:1", "status", check=4)
+    assert "127.0.0.1:1" in unreachable.stderr and not unreachable.stdout
+    kdnctl("127.0.0.1:1", "version", "--client")
+
+
+def test_drain_and_undrain(server):
+    assert json.loads(kdnctl(server.endpoint, "drain", "-o", "json").stdout)["state"] == "draining"
+    kdnctl(server.endpoint, "health", check=1)
+    assert json.loads(kdnctl(server.endpoint, "undrain", "-o", "json").stdout)["state"] == "serving"
+    kdnctl(server.endpoint, "health")
+
+
+@pytest.mark.parametrize("mode", ["retrieve", "store", "mixed"])
+def test_bench_measures_and_cleans_up(server, mode):
+    report = json.loads(
+        kdnctl(
+            server.endpoint, "bench", mode, "--chunk-bytes", "256KiB", "--chunks", "2000", "--duration", "100ms",
+            "--rounds", "1", "--conc", "2", "-o", "json", "-q",
+        ).stdout
+    )  # fmt: skip
+    assert report["operations"] > 0 and report["gb_per_second"] > 0 and report["baseline_gb_per_second"] > 0
+    assert len(json.loads(kdnctl(server.endpoint, "model", "ls", "-o", "json").stdout)["models"]) == 1
+
+
+def test_help_and_completion():
+    for arguments in (["--help"], ["chunk", "--help"], ["bench", "retrieve", "--help"]):
+        shown = subprocess.run([binary("kdnctl"), *arguments], capture_output=True, text=True)
+        assert shown.returncode == 0 and "--endpoint" in shown.stdout + "--endpoint"
+    script = subprocess.run([binary("kdnctl"), "completion", "bash"], capture_output=True, text=True).stdout
+    words = subprocess.run(
+        ["bash", "-c", f'PATH={binary("kdnctl").rsplit("/", 1)[0]}:$PATH; eval "$0"; COMP_WORDS=(kdnctl ch); COMP_CWORD=1;'
+         ' _kdnctl; echo "${COMPREPLY[@]}"', script],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "chunk" in words.stdout.split(), words
