@@ -1,5 +1,5 @@
 /* Uses the installed C ABI. */
-#include <kdn.h>
+#include <client/kdn/kdn.h>
 #include <stdio.h>
 
 int main(void) {
