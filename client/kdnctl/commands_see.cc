@@ -33,8 +33,8 @@ Json StatusDocument(const ServerStatus& status) {
 ExitCode RunVersion(Session& session, VersionScope scope) {
   Report report;
   const std::string container = StrCat(kContainerMajor, ".", kContainerMinor);
-  report.document["client"] = {{"version", kdn_version()}, {"abi", kdn_abi_version()}, {"container", container}};
-  Table table{{"", "VERSION", "CONTAINER", "BUILD"}, {{"client", kdn_version(), container, "-"}}};
+  report.document["client"] = {{"version", KDN_VERSION}, {"abi", KDN_ABI_VERSION}, {"container", container}};
+  Table table{{"", "VERSION", "CONTAINER", "BUILD"}, {{"client", KDN_VERSION, container, "-"}}};
   if (scope == VersionScope::kClient) {
     report.tables = {table};
     return session.Print(report);
