@@ -1,6 +1,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <optional>
@@ -55,27 +56,40 @@ sigset_t HandledSignals() {
   return set;
 }
 
+// What the thread that waits for signals shares with the rest; lives until the process ends.
+struct SignalState {
+  const sigset_t signals = HandledSignals();
+  std::atomic<Daemon*> daemon{nullptr};  // set while it serves
+  absl::Notification stop;
+};
+
+void Reload(Daemon& daemon) {
+  const absl::Status status = daemon.Reload();
+  if (status.ok()) {
+    Log(LogLevel::kInfo, "reloaded");
+  } else {
+    Log(LogLevel::kError, "reload failed", {{"error", std::string(FromAbsl(status.message()))}});
+  }
+}
+
 // Runs until the process ends: the first SIGTERM or SIGINT notifies `stop`, a second one ends the process at once.
-void WatchSignals(const sigset_t& signals, Daemon& daemon, absl::Notification& stop) {
+void WatchSignals(SignalState& state) {
   while (true) {
     int signal = 0;
-    if (sigwait(&signals, &signal) != 0) continue;
+    if (sigwait(&state.signals, &signal) != 0) continue;
+    Daemon* const daemon = state.daemon;
     if (signal == SIGHUP) {
-      if (stop.HasBeenNotified()) continue;
-      const absl::Status status = daemon.Reload();
-      if (status.ok()) {
-        Log(LogLevel::kInfo, "reloaded");
-      } else {
-        Log(LogLevel::kError, "reload failed", {{"error", std::string(FromAbsl(status.message()))}});
-      }
+      if (daemon != nullptr) Reload(*daemon);
       continue;
     }
-    if (stop.HasBeenNotified()) {
+    if (state.stop.HasBeenNotified()) {
       Log(LogLevel::kWarn, "second signal: exiting at once");
       _exit(kExitFailed);
     }
     Log(LogLevel::kInfo, "stopping", {{"signal", static_cast<int64_t>(signal)}});
-    stop.Notify();
+    // Nobody is served yet, and opening the store survives being interrupted as it does a crash.
+    if (daemon == nullptr) _exit(config::kExitDone);
+    state.stop.Notify();
   }
 }
 
@@ -98,19 +112,19 @@ absl::Status AnnounceReady(const Daemon& daemon, const std::string& ready_file, 
 
 int Serve(const config::Config& config, const std::string& ready_file, const std::string& notify_socket) {
   ConfigureLog(config.log.level, config.log.format);
-  const sigset_t signals = HandledSignals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  auto* const state = new SignalState();  // for the thread that is never joined
+  pthread_sigmask(SIG_BLOCK, &state->signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::thread([state] { WatchSignals(*state); }).detach();
+  if (!ready_file.empty()) std::remove(ready_file.c_str());  // of a daemon that was killed
 
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(config);
   if (!started.ok()) return Fail("cannot start", started.status());
   Daemon& daemon = **started;
-  absl::Notification stop;
-  // Never joined: it waits for signals until the process ends, and what it refers to stays until then.
-  std::thread([&signals, &daemon, &stop] { WatchSignals(signals, daemon, stop); }).detach();
+  state->daemon = &daemon;
 
-  absl::Status announced = AnnounceReady(daemon, ready_file, notify_socket);
-  if (announced.ok()) stop.WaitForNotification();
+  const absl::Status announced = AnnounceReady(daemon, ready_file, notify_socket);
+  if (announced.ok()) state->stop.WaitForNotification();
   if (!NotifySystemd(notify_socket, "STOPPING=1").ok()) Log(LogLevel::kWarn, "systemd was not told of the stop");
   const absl::Status stopped = daemon.Stop();
   int code = config::kExitDone;

@@ -33,10 +33,10 @@ class WireReader {
   bool AtEnd() const { return ok_ && remaining_ == 0; }
   uint64_t remaining() const { return remaining_; }
 
-  // The tag of the next field. ok() turns false on field number 0, one beyond 2^29 - 1, or a wire type that is not
-  // read.
+  // The tag of the next field. ok() turns false on field number 0, one beyond 2^29 - 1, a wire type that is not read,
+  // and more bytes than a tag may take.
   WireTag Tag() {
-    const uint64_t tag = Varint();
+    const uint64_t tag = Varint(kMaxShortVarintBytes);
     const uint64_t field = tag >> 3;
     const uint64_t type = tag & 7;
     if (field == 0 || field >= uint64_t{1} << 29 || (type > 2 && type != 5)) ok_ = false;
@@ -44,18 +44,7 @@ class WireReader {
     return {static_cast<uint32_t>(field), static_cast<WireType>(type)};
   }
 
-  uint64_t Varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const uint8_t byte = U8();
-      if (!ok_) return 0;
-      if (shift == 63 && byte > 1) break;
-      value |= static_cast<uint64_t>(byte & 0x7f) << shift;
-      if (byte < 0x80) return value;
-    }
-    ok_ = false;
-    return 0;
-  }
+  uint64_t Varint() { return Varint(kMaxVarintBytes); }
 
   uint32_t Fixed32() {
     uint8_t bytes[4] = {};
@@ -65,7 +54,7 @@ class WireReader {
 
   // The length of a length-delimited field, checked against what remains.
   uint64_t Length() {
-    const uint64_t length = Varint();
+    const uint64_t length = Varint(kMaxShortVarintBytes);
     if (length > remaining_) ok_ = false;
     return ok_ ? length : 0;
   }
@@ -114,6 +103,22 @@ class WireReader {
   }
 
  private:
+  static constexpr int kMaxVarintBytes = 10;
+  static constexpr int kMaxShortVarintBytes = 5;  // of tags and lengths, as protobuf reads them
+
+  uint64_t Varint(int max_bytes) {
+    uint64_t value = 0;
+    for (int i = 0; i < max_bytes; ++i) {
+      const uint8_t byte = U8();
+      if (!ok_) return 0;
+      if (i == kMaxVarintBytes - 1 && byte > 1) break;
+      value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
+      if (byte < 0x80) return value;
+    }
+    ok_ = false;
+    return 0;
+  }
+
   uint8_t U8() {
     if (!ok_ || remaining_ == 0) {
       ok_ = false;

@@ -18,12 +18,14 @@ CallScope::CallScope(const CallEnvironment& environment, std::string_view method
       method_(method),
       started_nanos_(environment.clock->MonotonicNanos()),
       code_(static_cast<int>(absl::StatusCode::kCancelled)) {
+  environment_.lifecycle->CallStarted();
   environment_.metrics->OnCallStarted();
 }
 
 CallScope::~CallScope() {
   const double seconds = static_cast<double>(environment_.clock->MonotonicNanos() - started_nanos_) * 1e-9;
   environment_.metrics->OnCallFinished(method_, CodeName(code_), seconds);
+  environment_.lifecycle->CallEnded();
 }
 
 grpc::Status CallScope::End(const absl::Status& status) {

@@ -61,6 +61,10 @@ std::string BindFailure(const std::string& host, uint16_t port) {
 
 void SetChannelArguments(const RpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxReceivedMessageBytes);
+  // KV is coded already, and gRPC 1.51 does not bound what a compressed message unpacks to.
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
   // A second daemon on the same port must fail, not share the connections.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kHttp2FrameBytes);
@@ -168,7 +172,12 @@ void RpcServer::Stop(absl::Duration timeout) {
   std::call_once(impl_->stopped, [this, timeout] {
     impl_->lifecycle.Change(Lifecycle::State::kStopping);
     impl_->lifecycle.Listen(nullptr);
-    impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + timeout));
+    const absl::Time deadline = absl::Now() + timeout;
+    // Before gRPC's own shutdown, which closes a connection as soon as its last call has been written to the socket:
+    // what the client had not read by then would be lost. A connection without calls is closed once the client has
+    // answered a ping, hence read everything.
+    impl_->lifecycle.WaitForCalls(timeout);
+    impl_->server->Shutdown(absl::ToChronoTime(deadline));
     impl_->server->Wait();
     impl_->pool->Shutdown();
   });

@@ -170,8 +170,11 @@ void StoreStream::EndReading(absl::Status status) {
   {
     absl::MutexLock lock(&mu_);
     reading_ended_ = true;
-    if (late_) status = DeadlineExceeded("the server's default deadline passed");
-    if (cancelled_ && !late_) status = Cancelled("the caller has gone");
+    if (late_) {
+      status = DeadlineExceeded("the server's default deadline passed");
+    } else if (context_->IsCancelled()) {
+      status = Cancelled("the caller has gone");
+    }
     if (status_.ok()) status_ = std::move(status);
   }
   FinishIfOver();

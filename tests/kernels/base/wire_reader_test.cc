@@ -78,6 +78,24 @@ TEST(WireReaderTest, RefusesGroupsFieldZeroAndLongVarints) {
   }
 }
 
+TEST(WireReaderTest, RefusesTagsAndLengthsOfMoreThanFiveBytes) {
+  const std::string five("\x88\x80\x80\x80\x00", 5);
+  const std::string six("\x88\x80\x80\x80\x80\x00", 6);
+  for (const std::string& bytes : {five, six}) {
+    const ByteSpan piece[] = {AsBytes(bytes)};
+    WireReader tags(piece);
+    tags.Tag();
+    EXPECT_EQ(tags.ok(), bytes.size() == 5);
+    const ByteSpan with_data[] = {AsBytes(bytes), AsBytes("eight bytes")};
+    WireReader lengths(with_data);
+    lengths.Length();
+    EXPECT_EQ(lengths.ok(), bytes.size() == 5);
+    WireReader values(piece);
+    EXPECT_EQ(values.Varint(), 8u);
+    EXPECT_TRUE(values.ok());
+  }
+}
+
 TEST(WireReaderTest, RefusesALengthBeyondTheMessage) {
   const std::vector<uint8_t> bytes = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 'x'};
   const ByteSpan piece[] = {bytes};

@@ -1,0 +1,170 @@
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "tests/server/rpc/rpc_fixture.h"
+#include "tests/server/rpc/test_certificates.h"
+
+namespace kdn::testing {
+namespace {
+
+std::string HashOf(std::string_view token) { return Sha256::Of(AsBytes(token)).ToHex(); }
+
+class AccessTest : public RpcTest {
+ protected:
+  void SetUp() override {
+    folder_ = ::testing::TempDir() + "access." + ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string Write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ + "/" + name, std::ios::trunc) << text;
+    return folder_ + "/" + name;
+  }
+  RpcServerOptions TokenOptions() {
+    RpcServerOptions options;
+    options.auth = {Authenticator::Mode::kToken,
+                    Write("tokens", "acme " + HashOf("acme-token") + "\nother " + HashOf("other-token") + "\nops " +
+                                        HashOf("ops-token") + " operator\n"),
+                    "default"};
+    return options;
+  }
+  RpcServerOptions TlsOptions(TransportSecurity security) {
+    RpcServerOptions options;
+    options.security = security;
+    options.cert_file = Write("server.crt", server_pair_.certificate_pem);
+    options.key_file = Write("server.key", server_pair_.key_pem);
+    options.client_ca_file = Write("ca.crt", authority_.certificate_pem());
+    return options;
+  }
+  std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const TestPair* pair) const {
+    grpc::SslCredentialsOptions ssl;
+    ssl.pem_root_certs = authority_.certificate_pem();
+    if (pair != nullptr) {
+      ssl.pem_cert_chain = pair->certificate_pem;
+      ssl.pem_private_key = pair->key_pem;
+    }
+    return grpc::SslCredentials(ssl);
+  }
+
+  static void Authorize(grpc::ClientContext& context, const std::string& token) {
+    if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
+  }
+  grpc::StatusCode TryLookup(const std::string& token) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    Authorize(context, token);
+    v1::LookupRequest request;
+    request.set_fingerprint(std::string(DigestOf("model").view()));
+    v1::LookupResponse response;
+    return kdn_->Lookup(&context, request, &response).error_code();
+  }
+  grpc::StatusCode TryFlush(const std::string& token) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    Authorize(context, token);
+    v1::FlushResponse response;
+    return admin_->Flush(&context, {}, &response).error_code();
+  }
+  grpc::StatusCode TryStore(const std::string& token, const Digest& digest) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    Authorize(context, token);
+    v1::StoreResponse response;
+    return Store(context, Frames(0, digest, Pattern(10, 1)), &response).error_code();
+  }
+  Delivered TryRetrieve(const std::string& token, const Digest& digest) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    Authorize(context, token);
+    return Retrieve(context, Ask({digest}));
+  }
+
+  std::string folder_;
+  TestAuthority authority_{"kdn test authority"};
+  TestPair server_pair_ = authority_.Issue("kdn.test");
+};
+
+TEST_F(AccessTest, EveryMethodWantsAToken) {
+  StartServer(TokenOptions());
+  for (const std::string& token : {std::string(), std::string("wrong-token")}) {
+    EXPECT_EQ(TryLookup(token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(TryFlush(token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(TryStore(token, DigestOf("a")), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(TryRetrieve(token, DigestOf("a")).status.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  }
+  EXPECT_EQ(store_.size(), 0u);
+  EXPECT_EQ(store_.retrieves, 0u);
+}
+
+TEST_F(AccessTest, TokensSeparateTenants) {
+  StartServer(TokenOptions());
+  const Digest digest = DigestOf("a");
+  EXPECT_EQ(TryStore("acme-token", digest), grpc::StatusCode::OK);
+  EXPECT_EQ(store_.Bytes("acme", digest).size(), 10u);
+  const Delivered own = TryRetrieve("acme-token", digest);
+  ASSERT_EQ(own.frames.size(), 1u);
+  EXPECT_EQ(own.frames[0].data().size(), 10u);
+  const Delivered foreign = TryRetrieve("other-token", digest);
+  ASSERT_EQ(foreign.frames.size(), 1u);
+  EXPECT_EQ(foreign.frames[0].miss(), v1::ABSENT);
+}
+
+TEST_F(AccessTest, WhatConcernsEveryTenantWantsAnOperator) {
+  StartServer(TokenOptions());
+  EXPECT_EQ(TryFlush("acme-token"), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(TryFlush("ops-token"), grpc::StatusCode::OK);
+}
+
+TEST_F(AccessTest, NewTokensAreTakenWithoutARestart) {
+  StartServer(TokenOptions());
+  EXPECT_EQ(TryLookup("late-token"), grpc::StatusCode::UNAUTHENTICATED);
+  Write("tokens", "acme " + HashOf("late-token") + "\n");
+  ASSERT_TRUE(server_->ReloadTokens().ok());
+  EXPECT_EQ(TryLookup("late-token"), grpc::StatusCode::OK);
+  EXPECT_EQ(TryLookup("acme-token"), grpc::StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(AccessTest, TlsProtectsTheConnection) {
+  StartServer(TlsOptions(TransportSecurity::kTls));
+  EXPECT_EQ(TryLookup(""), grpc::StatusCode::UNAVAILABLE);  // the fixture connects in plain text
+  Connect(ClientCredentials(nullptr));
+  EXPECT_EQ(TryLookup(""), grpc::StatusCode::OK);
+}
+
+TEST_F(AccessTest, MutualTlsTakesTheTenantFromTheCertificate) {
+  RpcServerOptions options = TlsOptions(TransportSecurity::kMutualTls);
+  options.auth.mode = Authenticator::Mode::kCertificate;
+  options.auth.default_tenant = "ops";
+  StartServer(options);
+  Connect(ClientCredentials(nullptr));
+  EXPECT_EQ(TryLookup(""), grpc::StatusCode::UNAVAILABLE);
+  const TestAuthority stranger("somebody else");
+  const TestPair forged = stranger.Issue("engine-7");
+  Connect(ClientCredentials(&forged));
+  EXPECT_EQ(TryLookup(""), grpc::StatusCode::UNAVAILABLE);
+
+  const TestPair engine = authority_.Issue("engine-7");
+  Connect(ClientCredentials(&engine));
+  EXPECT_EQ(TryStore("", DigestOf("a")), grpc::StatusCode::OK);
+  EXPECT_EQ(store_.Bytes("engine-7", DigestOf("a")).size(), 10u);
+  EXPECT_EQ(TryFlush(""), grpc::StatusCode::PERMISSION_DENIED);
+  const TestPair operators = authority_.Issue("ops");
+  Connect(ClientCredentials(&operators));
+  EXPECT_EQ(TryFlush(""), grpc::StatusCode::OK);
+}
+
+TEST_F(AccessTest, BadCertificatesKeepTheServerFromStarting) {
+  Metrics metrics(NewMetricsRegistry(), {});
+  RpcServerOptions options = TlsOptions(TransportSecurity::kTls);
+  options.key_file = folder_ + "/none";
+  EXPECT_EQ(RpcServer::Start(options, store_, metrics).status().code(), absl::StatusCode::kNotFound);
+  options.key_file = Write("nonsense", "no key");
+  const absl::Status status = RpcServer::Start(options, store_, metrics).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(FromAbsl(status.message()).find("tls.key"), std::string_view::npos);
+}
+
+}  // namespace
+}  // namespace kdn::testing
