@@ -57,18 +57,23 @@ uint64_t EncodedBytesEstimate(const ChunkPlace& place, const CellSet& wanted) {
   return raw_bytes + raw_bytes / kEstimateDivisor + kEstimateSlackBytes;
 }
 
-CheckedHeader CheckHeader(const ModelSpec& spec, const CellMap& cells, const Fingerprint& fingerprint,
-                          const ChunkId& chunk, ByteSpan bytes) {
-  CheckedHeader checked;
-  absl::StatusOr<ContainerHeader> header = ParseContainerHeader(bytes);
+bool IncomingContainer::IsTaken(const SectionEntry& section) const {
+  return announced_.take.Contains(CellOfSection(cells_, section));
+}
+
+std::optional<ContainerFault> IncomingContainer::ParseHeader(const Fingerprint& fingerprint, const ChunkId& chunk) {
+  absl::StatusOr<ContainerHeader> header = ParseContainerHeader(memory_.first(announced_.header_bytes));
   if (!header.ok()) {
     // Damage may show as any contradiction; only a version or feature of later builds is a mere incompatibility.
     const MissReason reason = absl::IsUnimplemented(header.status()) ? MissReason::kIncompatible : MissReason::kCorrupt;
-    checked.fault = ContainerFault{reason, std::string(FromAbsl(header.status().message()))};
-    return checked;
+    return ContainerFault{reason, std::string(FromAbsl(header.status().message()))};
   }
-  checked.header = *std::move(header);
-  const ContainerHeader& h = checked.header;
+  const ContainerHeader& h = *header;
+  if (announced_.header_bytes != h.header_bytes || memory_.size() != h.header_bytes + h.body_bytes) {
+    return ContainerFault{MissReason::kCorrupt,
+                          StrCat("announced are ", memory_.size(), " bytes with a header of ", announced_.header_bytes,
+                                 ", the header says ", h.header_bytes + h.body_bytes, " and ", h.header_bytes)};
+  }
   std::string wrong;
   if (h.fingerprint != fingerprint) wrong = StrCat("fingerprint ", h.fingerprint.ToShortHex());
   if (h.chunk_digest != chunk.digest) wrong = StrCat("chunk digest ", h.chunk_digest.ToShortHex());
@@ -76,48 +81,50 @@ CheckedHeader CheckHeader(const ModelSpec& spec, const CellMap& cells, const Fin
     wrong = StrCat("tokens [", h.token_begin, ", +", h.num_tokens, ")");
   }
   if (!wrong.empty()) {
-    checked.fault =
-        ContainerFault{MissReason::kIncompatible,
-                       StrCat("the container has ", wrong, ", asked for was chunk ", chunk.digest.ToShortHex())};
-    return checked;
+    return ContainerFault{MissReason::kIncompatible,
+                          StrCat("the container has ", wrong, ", asked for was chunk ", chunk.digest.ToShortHex())};
   }
-  const absl::Status fits = CheckAgainstModel(h, spec, cells);
-  if (!fits.ok()) checked.fault = ContainerFault{MissReason::kIncompatible, std::string(FromAbsl(fits.message()))};
-  return checked;
+  if (const absl::Status fits = CheckAgainstModel(h, spec_, cells_); !fits.ok()) {
+    return ContainerFault{MissReason::kIncompatible, std::string(FromAbsl(fits.message()))};
+  }
+  for (const uint32_t cell : announced_.take.ToVector()) {
+    if (!h.cells.Contains(cell)) {
+      return ContainerFault{MissReason::kIncompatible, StrCat("cell ", cell, " is not in the container")};
+    }
+  }
+  header_ = *std::move(header);
+  parsed_ = true;
+  return std::nullopt;
 }
 
-DecodedPart DecodePart(const ChunkPlace& place, ByteSpan container, const CellSet& take) {
-  DecodedPart decoded;
-  CheckedHeader checked = CheckHeader(place.spec, place.cells, place.fingerprint, place.chunk, container);
-  decoded.fault = std::move(checked.fault);
-  if (decoded.fault.has_value()) return decoded;
-  const ContainerHeader& header = checked.header;
-  if (container.size() != header.header_bytes + header.body_bytes) {
-    decoded.fault = ContainerFault{
-        MissReason::kCorrupt,
-        StrCat("container of ", container.size(), " bytes, its header says ", header.header_bytes + header.body_bytes)};
-    return decoded;
+IncomingContainer::Ready IncomingContainer::Advance(const Fingerprint& fingerprint, const ChunkId& chunk,
+                                                    uint64_t end) {
+  Ready ready;
+  if (end < announced_.header_bytes) return ready;
+  if (!parsed_) ready.fault = ParseHeader(fingerprint, chunk);
+  if (ready.fault.has_value()) return ready;
+  ready.first = next_section_;
+  while (next_section_ < header_.sections.size()) {
+    const SectionEntry& section = header_.sections[next_section_];
+    if (IsSent(section) && header_.header_bytes + section.offset + section.length > end) break;
+    ++next_section_;
   }
-  for (const uint32_t cell : take.ToVector()) {
-    if (header.cells.Contains(cell)) continue;
-    decoded.fault = ContainerFault{MissReason::kIncompatible, StrCat("cell ", cell, " is not in the container")};
-    return decoded;
-  }
+  ready.last = next_section_;
+  return ready;
+}
+
+std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
+                                             size_t last) {
   const DecodeTarget target{&place.view, place.view_offset, 0, place.chunk.num_tokens};
   SectionDecoder decoder(place.spec);
-  for (const SectionEntry& section : header.sections) {
-    if (!take.Contains(CellOfSection(place.cells, section)) || !SectionTouchesView(section, place.view)) continue;
-    const ByteSpan bytes = container.subspan(header.header_bytes + section.offset, section.length);
-    const absl::Status status = decoder.Decode(header, section, bytes, target);
+  for (size_t i = first; i < last; ++i) {
+    const SectionEntry& section = container.header().sections[i];
+    if (!container.IsTaken(section) || !SectionTouchesView(section, place.view)) continue;
+    const absl::Status status = decoder.Decode(container.header(), section, container.SectionBytes(section), target);
     if (status.ok()) continue;
-    decoded.fault = FaultOf(Annotate(status, StrCat("layer ", section.layer, ", head ", section.head_begin)));
-    return decoded;
+    return FaultOf(Annotate(status, StrCat("layer ", section.layer, ", head ", section.head_begin)));
   }
-  for (const uint32_t cell : take.ToVector()) {
-    decoded.first_rows.emplace_back(cell, FirstRowOfCell(header, place.cells, cell));
-  }
-  decoded.written_bytes = RawBytes(place, take);
-  return decoded;
+  return std::nullopt;
 }
 
 }  // namespace kdn

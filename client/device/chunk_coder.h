@@ -46,26 +46,58 @@ struct ContainerFault {
   std::string message;
 };
 
-// The parsed header when it is sound, fits the model and is of this chunk; else why not. `bytes` starts with the
-// header. chunk.num_tokens 0: the chunk is known by its digest alone.
-struct CheckedHeader {
-  ContainerHeader header;
-  std::optional<ContainerFault> fault;
-};
-CheckedHeader CheckHeader(const ModelSpec& spec, const CellMap& cells, const Fingerprint& fingerprint,
-                          const ChunkId& chunk, ByteSpan bytes);
+// A container that is received piece by piece, of which some cells are taken.
+class IncomingContainer {
+ public:
+  // What the sender announced.
+  struct Announced {
+    uint64_t container_bytes = 0;
+    uint32_t header_bytes = 0;
+    CellSet take;        // cells that the receiver takes
+    bool whole = false;  // sections of other cells are sent as well
+  };
+  // `memory` has announced.container_bytes and outlives this.
+  IncomingContainer(const ModelSpec& spec, const CellMap& cells, ByteSpan memory, Announced announced)
+      : spec_(spec), cells_(cells), memory_(memory), announced_(std::move(announced)) {}
 
-// What DecodePart wrote.
-struct DecodedPart {
-  std::optional<ContainerFault> fault;  // set: what was written is unspecified
-  // Per cell taken: the first row of the chunk that it holds.
-  std::vector<std::pair<uint32_t, uint32_t>> first_rows;
-  uint64_t written_bytes = 0;
+  // Of what is sent, everything before `end` is in memory. As soon as that is the header, checks it: that it is sound,
+  // fits the model, is of this chunk (chunk.num_tokens 0: known by its digest alone) and holds the cells to take.
+  // Returns the sections that are complete now and were not before: indexes [first, last) into header().sections, of
+  // which those that IsSent are there. Not thread-safe.
+  struct Ready {
+    size_t first = 0;
+    size_t last = 0;
+    std::optional<ContainerFault> fault;
+  };
+  Ready Advance(const Fingerprint& fingerprint, const ChunkId& chunk, uint64_t end);
+
+  // Valid once Advance returned a section, const from then on.
+  const ContainerHeader& header() const { return header_; }
+  const CellSet& take() const { return announced_.take; }
+  bool Complete() const { return parsed_ && next_section_ == header_.sections.size(); }
+  bool IsTaken(const SectionEntry& section) const;
+  bool IsSent(const SectionEntry& section) const { return announced_.whole || IsTaken(section); }
+  // The bytes of a section that Advance returned and IsSent.
+  ByteSpan SectionBytes(const SectionEntry& section) const {
+    return memory_.subspan(header_.header_bytes + section.offset, section.length);
+  }
+
+ private:
+  std::optional<ContainerFault> ParseHeader(const Fingerprint& fingerprint, const ChunkId& chunk);
+
+  const ModelSpec& spec_;
+  const CellMap& cells_;
+  const ByteSpan memory_;
+  const Announced announced_;
+  bool parsed_ = false;
+  ContainerHeader header_;
+  size_t next_section_ = 0;
 };
 
-// Verifies `container` (whole, but for sections of cells not in `take`) and writes the cells of `take` that the view
-// holds into the view. Every byte written was checked against its section's checksum before.
-DecodedPart DecodePart(const ChunkPlace& place, ByteSpan container, const CellSet& take);
+// Decodes sections [first, last) of `container`, as far as they are taken and the view holds them, into the view. Every
+// byte written was checked against its section's checksum before. After a fault the chunk's rows are unspecified.
+std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
+                                             size_t last);
 
 }  // namespace kdn
 

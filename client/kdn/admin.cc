@@ -1,10 +1,11 @@
 #include "client/kdn/admin.h"
 
+#include <google/protobuf/empty.pb.h>
+#include <google/protobuf/wrappers.pb.h>
+
 #include <utility>
 
 #include "client/kdn/client_impl.h"
-#include "google/protobuf/empty.pb.h"
-#include "google/protobuf/wrappers.pb.h"
 #include "kdn/v1/admin.pb.h"
 #include "kernels/base/status.h"
 

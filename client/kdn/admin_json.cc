@@ -1,13 +1,14 @@
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "client/kdn/admin.h"
 #include "client/kdn/client_impl.h"
-#include "google/protobuf/descriptor.h"
-#include "google/protobuf/message.h"
 #include "kdn/v1/admin.pb.h"
 #include "kernels/base/status.h"
-#include "nlohmann/json.hpp"
 
 namespace kdn {
 namespace {

@@ -2,9 +2,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "client/kdn/c_internal.h"
-#include "nlohmann/json.hpp"
 
 namespace kdn::c_api {
 namespace {

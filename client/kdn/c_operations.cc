@@ -1,12 +1,12 @@
 #include <unistd.h>
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "client/kdn/c_internal.h"
 #include "client/kdn/retrieve_operation.h"
 #include "client/kdn/store_operation.h"
-#include "nlohmann/json.hpp"
 
 namespace kdn::c_api {
 namespace {

@@ -265,9 +265,12 @@ struct ClientCounters {
 // Thread-safe. Blocking functions say so; the others return at once and do their work on the client's threads, which
 // start with the first use, as gRPC does. Every call has a deadline.
 //
-// Errors of every call: Unavailable when the server cannot be reached (at once while the breaker is open) or when the
-// client was opened before a fork() and is used in the child; DeadlineExceeded; Unauthenticated or PermissionDenied;
-// InvalidArgument for arguments that contradict the contract.
+// fork(): a child may open clients of its own if its parent had made no call yet; a client opened before is refused
+// there.
+//
+// Errors of every call: Unavailable when the server cannot be reached (at once while the breaker is open) or in a
+// forked child that may not call; DeadlineExceeded; Unauthenticated or PermissionDenied; InvalidArgument for arguments
+// that contradict the contract.
 class Client {
  public:
   // Checks the options; reaches no server. InvalidArgument names the option that is wrong: also for a token that would

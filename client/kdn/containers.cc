@@ -40,35 +40,35 @@ class FetchSink : public RetrieveSink {
     fetched.offset = offset;
     fetched.bytes = begin.container_bytes();
     fetched.whole = begin.sent_bytes() == begin.container_bytes();
-    fetched.cells = CellSet::All(model_.cells().num_cells());
-    if (!begin.cells().bitmap().empty()) {
-      KDN_ASSIGN_OR_RETURN(fetched.cells,
-                           CellSet::FromBytes(AsBytes(begin.cells().bitmap()), model_.cells().num_cells()));
-    }
+    KDN_ASSIGN_OR_RETURN(fetched.cells, CellsOfPart(begin, model_.cells().num_cells()));
+    const MutableByteSpan memory = fetches_[chunk].destination.subspan(offset, begin.container_bytes());
+    incoming_.emplace(
+        model_.spec(), model_.cells(), memory,
+        IncomingContainer::Announced{begin.container_bytes(), begin.header_bytes(), fetched.cells, fetched.whole});
     result.parts.push_back(std::move(fetched));
-    return fetches_[chunk].destination.subspan(offset, begin.container_bytes());
+    return memory;
+  }
+
+  // Verifies sections as they arrive, while their bytes are still in the cache.
+  absl::Status OnPartProgress(uint32_t chunk, uint32_t part, uint64_t end) override {
+    ChunkId id;
+    id.digest = fetches_[chunk].chunk_digest;
+    const IncomingContainer::Ready ready = incoming_->Advance(model_.fingerprint(), id, end);
+    if (ready.fault.has_value()) {
+      return ready.fault->reason == MissReason::kCorrupt ? DataLoss(ready.fault->message)
+                                                         : FailedPrecondition(ready.fault->message);
+    }
+    if (verify_ != ContainerVerify::kEveryByte) return absl::OkStatus();
+    for (size_t i = ready.first; i < ready.last; ++i) {
+      const SectionEntry& section = incoming_->header().sections[i];
+      if (!incoming_->IsSent(section)) continue;
+      KDN_RETURN_IF_ERROR(VerifySection(section, incoming_->SectionBytes(section)));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status OnPartEnd(uint32_t chunk, uint32_t part) override {
-    const FetchedPart& fetched = results_[chunk].parts[part];
-    const ByteSpan bytes = fetches_[chunk].destination.subspan(fetched.offset, fetched.bytes);
-    ChunkId id;
-    id.digest = fetches_[chunk].chunk_digest;
-    const CheckedHeader checked = CheckHeader(model_.spec(), model_.cells(), model_.fingerprint(), id, bytes);
-    if (checked.fault.has_value()) {
-      return checked.fault->reason == MissReason::kCorrupt ? DataLoss(checked.fault->message)
-                                                           : FailedPrecondition(checked.fault->message);
-    }
-    if (fetched.bytes != checked.header.header_bytes + checked.header.body_bytes) {
-      return DataLoss("part ", part, " has ", fetched.bytes, " bytes, its header says ",
-                      checked.header.header_bytes + checked.header.body_bytes);
-    }
-    for (const SectionEntry& section : checked.header.sections) {
-      if (verify_ != ContainerVerify::kEveryByte || !(fetched.whole || Taken(fetched.cells, section))) continue;
-      KDN_RETURN_IF_ERROR(
-          VerifySection(section, bytes.subspan(checked.header.header_bytes + section.offset, section.length)));
-    }
-    return absl::OkStatus();
+    return incoming_->Complete() ? absl::OkStatus() : DataLoss("part ", part, " lacks sections of its cells");
   }
 
   void OnChunkEnd(uint32_t chunk) override { ended_[chunk] = true; }
@@ -92,15 +92,12 @@ class FetchSink : public RetrieveSink {
   }
 
  private:
-  bool Taken(const CellSet& cells, const SectionEntry& section) const {
-    return cells.Contains(model_.cells().CellOf(section.layer, section.head_begin));
-  }
-
   const ModelHandle& model_;
   const std::span<const ContainerFetch> fetches_;
   const ContainerVerify verify_;
   std::vector<FetchedContainer> results_;
   std::vector<bool> ended_;
+  std::optional<IncomingContainer> incoming_;  // the part being received
 };
 
 // Gives Store containers in caller memory and knows when the last reference to it is gone.

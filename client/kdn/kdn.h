@@ -11,7 +11,8 @@
  * library never calls into the caller. Its own threads start with the first call that reaches a server.
  *
  * fork(): in the child, functions on a handle that was opened before return KDN_UNAVAILABLE; kdn_client_close and
- * kdn_model_free there only forget the handle. Open a client of its own in the child.
+ * kdn_model_free there only forget the handle. A child may open a client of its own if its parent had made no call yet
+ * (gRPC, which the first call starts, does not survive a fork): else its calls return KDN_UNAVAILABLE, too.
  *
  * Structs that grow carry `struct_size`: set by the kdn_*_init function of each, and not to be changed. Fields not
  * mentioned keep the values init gave them. Strings are UTF-8, zero-terminated; input is copied unless said otherwise.

@@ -108,10 +108,7 @@ v1::RetrieveRequest RetrieveOperation::MakeRequest() const {
 
 absl::StatusOr<MutableByteSpan> RetrieveOperation::OnPartBegin(uint32_t chunk, uint32_t part,
                                                                const v1::PartBegin& begin) {
-  CellSet take = CellSet::All(wanted_.num_cells());
-  if (!begin.cells().bitmap().empty()) {
-    KDN_ASSIGN_OR_RETURN(take, CellSet::FromBytes(AsBytes(begin.cells().bitmap()), wanted_.num_cells()));
-  }
+  KDN_ASSIGN_OR_RETURN(CellSet take, CellsOfPart(begin, wanted_.num_cells()));
   if (begin.container_bytes() > max_part_bytes_) {
     return InvalidArgument("part ", part, " announces ", begin.container_bytes(),
                            " bytes, a chunk of this model has at ", "most ", max_part_bytes_);
@@ -127,12 +124,34 @@ absl::StatusOr<MutableByteSpan> RetrieveOperation::OnPartBegin(uint32_t chunk, u
   KDN_ASSIGN_OR_RETURN(Buffer memory,
                        client_.receive_pool().Acquire(begin.container_bytes(), limits_.deadline_nanos, limits_.cancel));
   received_bytes_ += begin.sent_bytes();
-  part_ = std::make_shared<Part>(Part{std::move(memory), std::move(take)});
+  const bool whole = begin.sent_bytes() == begin.container_bytes();
+  part_ = std::make_shared<Part>(
+      std::move(memory), job_.model,
+      IncomingContainer::Announced{begin.container_bytes(), begin.header_bytes(), std::move(take), whole});
   return part_->memory.span();
 }
 
+absl::Status RetrieveOperation::OnPartProgress(uint32_t chunk, uint32_t part, uint64_t end) {
+  const IncomingContainer::Ready ready = part_->container.Advance(job_.model.fingerprint(), plan_.chunks[chunk], end);
+  if (ready.fault.has_value()) {
+    return ready.fault->reason == MissReason::kCorrupt ? DataLoss(ready.fault->message)
+                                                       : FailedPrecondition(ready.fault->message);
+  }
+  if (ready.first == ready.last) return absl::OkStatus();
+  return decodes_.Submit([this, chunk, part = part_, ready] { Decode(chunk, *part, ready.first, ready.last); });
+}
+
 absl::Status RetrieveOperation::OnPartEnd(uint32_t chunk, uint32_t part) {
-  return decodes_.Submit([this, chunk, part = std::move(part_)] { Decode(chunk, *part); });
+  const IncomingContainer& container = part_->container;
+  if (!container.Complete()) return DataLoss("part ", part, " lacks sections of its cells");
+  absl::MutexLock lock(&mutex_);
+  ChunkState& state = chunks_[chunk];
+  for (const uint32_t cell : container.take().ToVector()) {
+    state.first_rows[cell] = FirstRowOfCell(container.header(), job_.model.cells(), cell);
+  }
+  state.written_bytes += RawBytes(PlaceOf(chunk), container.take());
+  part_.reset();
+  return absl::OkStatus();
 }
 
 void RetrieveOperation::OnChunkEnd(uint32_t chunk) {
@@ -150,16 +169,13 @@ void RetrieveOperation::SetFault(uint32_t chunk, ContainerFault fault) {
   if (!chunks_[chunk].fault.has_value()) chunks_[chunk].fault = std::move(fault);
 }
 
-void RetrieveOperation::Decode(uint32_t chunk, const Part& part) {
+void RetrieveOperation::Decode(uint32_t chunk, const Part& part, size_t first_section, size_t last_section) {
   if (limits_.cancel->cancelled()) return SetFault(chunk, {MissReason::kUnavailable, "cancelled"});
   if (client_.clock().MonotonicNanos() >= limits_.deadline_nanos) {
     return SetFault(chunk, {MissReason::kTimeout, "deadline passed before it was decoded"});
   }
-  DecodedPart decoded = DecodePart(PlaceOf(chunk), part.memory.span(), part.take);
-  if (decoded.fault.has_value()) return SetFault(chunk, *std::move(decoded.fault));
-  absl::MutexLock lock(&mutex_);
-  chunks_[chunk].written_bytes += decoded.written_bytes;
-  for (const auto& [cell, first_row] : decoded.first_rows) chunks_[chunk].first_rows[cell] = first_row;
+  std::optional<ContainerFault> fault = DecodeSections(PlaceOf(chunk), part.container, first_section, last_section);
+  if (fault.has_value()) SetFault(chunk, *std::move(fault));
 }
 
 bool RetrieveOperation::Covers(size_t i, uint64_t prefix_end) const {

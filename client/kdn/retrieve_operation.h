@@ -58,9 +58,12 @@ class RetrieveOperation : private RetrieveSink {
     uint64_t written_bytes = 0;
     bool from_ram = false;
   };
+  // Shared by the transfer thread and the decode tasks of its sections.
   struct Part {
+    Part(Buffer m, const ModelHandle& model, IncomingContainer::Announced announced)
+        : memory(std::move(m)), container(model.spec(), model.cells(), memory.span(), std::move(announced)) {}
     Buffer memory;
-    CellSet take;
+    IncomingContainer container;
   };
 
   absl::Status FindText();
@@ -69,11 +72,12 @@ class RetrieveOperation : private RetrieveSink {
   v1::RetrieveRequest MakeRequest() const;
 
   absl::StatusOr<MutableByteSpan> OnPartBegin(uint32_t chunk, uint32_t part, const v1::PartBegin& begin) override;
+  absl::Status OnPartProgress(uint32_t chunk, uint32_t part, uint64_t end) override;
   absl::Status OnPartEnd(uint32_t chunk, uint32_t part) override;
   void OnChunkEnd(uint32_t chunk) override;
   void OnChunkMiss(uint32_t chunk, MissReason reason, std::string_view message) override;
 
-  void Decode(uint32_t chunk, const Part& part);
+  void Decode(uint32_t chunk, const Part& part, size_t first_section, size_t last_section);
   void SetFault(uint32_t chunk, ContainerFault fault) ABSL_LOCKS_EXCLUDED(mutex_);
   ChunkPlace PlaceOf(size_t chunk) const;
   // Whether chunk i holds what a reader of a prefix that ends at `prefix_end` needs of it.

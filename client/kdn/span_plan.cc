@@ -87,6 +87,11 @@ CellSet CellsOfHeads(const ModelHandle& model, uint32_t head_begin, uint32_t hea
   return cells;
 }
 
+absl::StatusOr<CellSet> CellsOfPart(const v1::PartBegin& begin, uint32_t num_cells) {
+  if (begin.cells().bitmap().empty()) return CellSet::All(num_cells);
+  return CellSet::FromBytes(AsBytes(begin.cells().bitmap()), num_cells);
+}
+
 uint32_t FirstHeldRow(const LayerBand& band, const KvView& view, uint32_t view_offset, uint32_t tokens) {
   uint32_t first_row = 0;
   for (const uint32_t layer : band.layers) {

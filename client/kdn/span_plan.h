@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/kdn/client.h"
+#include "kdn/v1/kdn.pb.h"
 
 // What a call is about, worked out from tokens and views without asking the server.
 
@@ -56,6 +57,9 @@ CellSet TouchedCells(const ModelHandle& model, const KvView& view);
 
 // Cells of KV heads [head_begin, head_begin + head_count) at every layer; head_count 0 = all.
 CellSet CellsOfHeads(const ModelHandle& model, uint32_t head_begin, uint32_t head_count);
+
+// The cells that a part of a Retrieve is to be taken for. InvalidArgument on a bitmap of another model.
+absl::StatusOr<CellSet> CellsOfPart(const v1::PartBegin& begin, uint32_t num_cells);
 
 // First row of a chunk of `tokens` tokens, beginning at view token `view_offset`, that the view holds at every layer of
 // the band it has: `tokens` when some layer holds none.

@@ -216,7 +216,7 @@ absl::Status ParseRetrieveFrame(std::span<const ByteSpan> pieces, RetrieveFrameV
   uint32_t seen = 0;
   while (reader.ok() && reader.remaining() > 0) {
     const uint64_t tag = reader.Varint();
-    if (!reader.ok() || tag > UINT32_MAX || tag >> 3 == 0) break;
+    if (!reader.ok() || tag > UINT32_MAX || tag >> 3 == 0) return InvalidArgument("retrieve frame: no valid tag");
     const uint32_t field = static_cast<uint32_t>(tag >> 3);
     const uint32_t wire_type = static_cast<uint32_t>(tag & 7);
     if ((field > kChunkEnd && field != kData) || wire_type != ExpectedWireType(field)) {
@@ -231,7 +231,7 @@ absl::Status ParseRetrieveFrame(std::span<const ByteSpan> pieces, RetrieveFrameV
       ReadScalar(reader, field, frame);
     }
   }
-  if (!reader.ok() || reader.remaining() > 0) return InvalidArgument("retrieve frame: truncated or malformed");
+  if (!reader.ok()) return InvalidArgument("retrieve frame: truncated or malformed");
   return absl::OkStatus();
 }
 

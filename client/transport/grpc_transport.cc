@@ -1,19 +1,22 @@
 #include "client/transport/grpc_transport.h"
 
+#include <google/protobuf/empty.pb.h>
+#include <google/protobuf/wrappers.pb.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/impl/codegen/client_unary_call.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/channel_arguments.h>
+#include <grpcpp/support/sync_stream.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <sstream>
 #include <utility>
 
-#include "google/protobuf/empty.pb.h"
-#include "google/protobuf/wrappers.pb.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/impl/codegen/client_unary_call.h"
-#include "grpcpp/impl/codegen/proto_utils.h"
-#include "grpcpp/support/byte_buffer.h"
-#include "grpcpp/support/channel_arguments.h"
-#include "grpcpp/support/sync_stream.h"
 #include "kernels/base/crc32c.h"
 #include "kernels/base/status.h"
 
@@ -44,6 +47,19 @@ absl::StatusOr<std::string> ReadPem(const std::string& path, std::string_view op
   if (!file || text.str().empty()) return InvalidArgument("tls: ", option, " \"", path, "\" cannot be read");
   if (text.str().size() > kMaxPemBytes) return InvalidArgument("tls: ", option, " \"", path, "\" is no PEM file");
   return text.str();
+}
+
+// The process in which this library first used gRPC; 0 before.
+std::atomic<pid_t> grpc_process{0};
+
+// gRPC's threads, locks and descriptors do not survive a fork: in the child it hangs, or disturbs the parent's.
+absl::Status ClaimGrpc() {
+  const pid_t self = getpid();
+  pid_t owner = 0;
+  if (grpc_process.compare_exchange_strong(owner, self) || owner == self) return absl::OkStatus();
+  return Unavailable(
+      "gRPC was in use before this process was forked: fork before the first call, or start the process ",
+      "anew (in Python: multiprocessing with \"spawn\")");
 }
 
 std::chrono::system_clock::time_point AfterMillis(int64_t timeout_ms) {
@@ -138,6 +154,7 @@ void GrpcTransport::DropConnections() {
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcTransport::Connect(const CallLimits& limits) {
+  KDN_RETURN_IF_ERROR(ClaimGrpc());
   KDN_RETURN_IF_ERROR(watch_.Admit());
   if (limits.cancel != nullptr && limits.cancel->cancelled()) return Cancelled("cancelled by the caller");
   std::shared_ptr<grpc::Channel> channel = NextChannel();

@@ -1,6 +1,10 @@
 #ifndef KDN_CLIENT_TRANSPORT_GRPC_TRANSPORT_H_
 #define KDN_CLIENT_TRANSPORT_GRPC_TRANSPORT_H_
 
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/security/credentials.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,13 +15,11 @@
 #include "client/transport/grpc_options.h"
 #include "client/transport/server_watch.h"
 #include "client/transport/transport.h"
-#include "grpcpp/channel.h"
-#include "grpcpp/client_context.h"
-#include "grpcpp/security/credentials.h"
 
 namespace kdn {
 
-// Transport over gRPC. gRPC itself is initialised by the first call. Bulk calls exchange grpc::ByteBuffers: payloads
+// Transport over gRPC. gRPC itself is initialised by the first call. In a process that was forked from one where a call
+// had been made, every call is Unavailable: gRPC cannot be used there. Bulk calls exchange grpc::ByteBuffers: payloads
 // are referenced, never copied into messages.
 class GrpcTransport : public Transport {
  public:

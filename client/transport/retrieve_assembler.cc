@@ -107,9 +107,9 @@ absl::Status RetrieveAssembler::AddData(const RetrieveFrameView& frame) {
                                       ", announced was ", frame.crc32c));
     return absl::OkStatus();
   }
-  if (!InPart()) {
-    if (absl::Status status = sink_.OnPartEnd(chunk_, frame.part); !status.ok()) Fail(status);
-  }
+  absl::Status status = sink_.OnPartProgress(chunk_, frame.part, part_next_offset_);
+  if (status.ok() && !InPart()) status = sink_.OnPartEnd(chunk_, frame.part);
+  if (!status.ok()) Fail(status);
   return absl::OkStatus();
 }
 

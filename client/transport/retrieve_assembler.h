@@ -26,7 +26,10 @@ class RetrieveSink {
   // nothing in it is checked but header_bytes <= sent_bytes <= container_bytes. An error turns the chunk into a miss:
   // ResourceExhausted into kOverBudget, DataLoss into kCorrupt, everything else into kIncompatible. May block.
   virtual absl::StatusOr<MutableByteSpan> OnPartBegin(uint32_t chunk, uint32_t part, const v1::PartBegin& begin) = 0;
-  // Every byte announced for the part has been written and its frames' checksums were right. Errors as above.
+  // Another frame of the part has been written and its checksum was right: of what is sent, everything before `end` (an
+  // offset in the container) is there. Errors as above.
+  virtual absl::Status OnPartProgress(uint32_t chunk, uint32_t part, uint64_t end) = 0;
+  // Every byte announced for the part has been written; after the last OnPartProgress. Errors as above.
   virtual absl::Status OnPartEnd(uint32_t chunk, uint32_t part) = 0;
   virtual void OnChunkEnd(uint32_t chunk) = 0;
   virtual void OnChunkMiss(uint32_t chunk, MissReason reason, std::string_view message) = 0;

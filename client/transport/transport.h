@@ -1,6 +1,8 @@
 #ifndef KDN_CLIENT_TRANSPORT_TRANSPORT_H_
 #define KDN_CLIENT_TRANSPORT_TRANSPORT_H_
 
+#include <google/protobuf/message_lite.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -12,7 +14,6 @@
 #include "client/transport/cancel_token.h"
 #include "client/transport/retrieve_assembler.h"
 #include "client/transport/transport_stats.h"
-#include "google/protobuf/message_lite.h"
 #include "kdn/v1/kdn.pb.h"
 #include "kernels/base/bytes.h"
 

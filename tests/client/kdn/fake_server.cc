@@ -1,9 +1,10 @@
 #include "tests/client/kdn/fake_server.h"
 
+#include <grpcpp/health_check_service_interface.h>
+
 #include <algorithm>
 #include <chrono>
 
-#include "grpcpp/health_check_service_interface.h"
 #include "kernels/base/crc32c.h"
 #include "kernels/base/status.h"
 #include "kernels/chunk/chunker.h"

@@ -1,6 +1,8 @@
 #ifndef KDN_TESTS_CLIENT_KDN_FAKE_SERVER_H_
 #define KDN_TESTS_CLIENT_KDN_FAKE_SERVER_H_
 
+#include <grpcpp/grpcpp.h>
+
 #include <functional>
 #include <map>
 #include <memory>
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
-#include "grpcpp/grpcpp.h"
 #include "kdn/v1/admin.grpc.pb.h"
 #include "kdn/v1/kdn.grpc.pb.h"
 #include "kernels/format/container.h"
