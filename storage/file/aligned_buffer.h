@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,22 @@ class BufferPool {
   const size_t max_idle_;
   absl::Mutex mu_;
   std::vector<AlignedBuffer> idle_ ABSL_GUARDED_BY(mu_);
+};
+
+// Buffers of any size for reuse, in size classes at most an eighth apart. A large read into fresh memory spends more
+// time on page faults than on the read, with every allocator that gives large blocks back. Keeps at most
+// `max_idle_bytes`. Thread-safe; buffers outlive the cache where they have to.
+class BufferCache {
+ public:
+  explicit BufferCache(size_t max_idle_bytes);
+  ~BufferCache();
+
+  // At least `bytes`; given back by the last owner. Null when the memory could not be had.
+  std::shared_ptr<AlignedBuffer> Take(size_t bytes);
+
+ private:
+  struct Idle;
+  const std::shared_ptr<Idle> idle_;
 };
 
 }  // namespace kdn

@@ -3,24 +3,17 @@
 #include <deque>
 #include <utility>
 
+#include "kernels/base/status.h"
+
 namespace kdn {
 namespace {
 
-// Runs each operation at once and hands out the results in order.
-class ImmediateQueue : public IoQueue {
+// Reads at once and hands out the results in order.
+class ImmediateQueue : public ReadQueue {
  public:
   explicit ImmediateQueue(File& file) : file_(file) {}
 
-  void SubmitRead(uint64_t offset, MutableByteSpan to) override { results_.push_back(file_.ReadAt(offset, to)); }
-
-  void SubmitWrite(uint64_t offset, ByteSpan from) override {
-    const absl::Status written = file_.WriteAt(offset, from);
-    if (written.ok()) {
-      results_.push_back(from.size());
-    } else {
-      results_.push_back(written);
-    }
-  }
+  void Submit(uint64_t offset, MutableByteSpan to) override { results_.push_back(file_.ReadAt(offset, to)); }
 
   absl::StatusOr<size_t> WaitOldest() override {
     absl::StatusOr<size_t> result = std::move(results_.front());
@@ -40,6 +33,14 @@ class ImmediateQueue : public IoQueue {
 
 }  // namespace
 
-std::unique_ptr<IoQueue> File::NewQueue() { return std::make_unique<ImmediateQueue>(*this); }
+absl::Status File::WriteAt(uint64_t offset, std::span<const ByteSpan> pieces) {
+  for (const ByteSpan& piece : pieces) {
+    KDN_RETURN_IF_ERROR(WriteAt(offset, piece));
+    offset += piece.size();
+  }
+  return absl::OkStatus();
+}
+
+std::unique_ptr<ReadQueue> File::NewReadQueue() { return std::make_unique<ImmediateQueue>(*this); }
 
 }  // namespace kdn

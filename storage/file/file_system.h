@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,20 +34,19 @@ enum class OpenMode {
   kCreate,  // read and write; AlreadyExists when there is one
 };
 
-// Overlapping reads and writes of one file. One thread at a time; each operation is finished, in the order submitted,
-// by one WaitOldest. Destruction waits for everything submitted: the memory of an operation must stay until then.
-class IoQueue {
+// Overlapping reads of one file. One thread at a time; each read is finished, in the order submitted, by one
+// WaitOldest. Destruction waits for everything submitted: the memory of a read must stay until then.
+class ReadQueue {
  public:
-  virtual ~IoQueue() = default;
+  virtual ~ReadQueue() = default;
 
-  // Starts reading `to.size()` bytes at `offset`. The alignment rules of File::ReadAt hold.
-  virtual void SubmitRead(uint64_t offset, MutableByteSpan to) = 0;
-  // Starts writing all of `from` at `offset`. The alignment rules of File::WriteAt hold.
-  virtual void SubmitWrite(uint64_t offset, ByteSpan from) = 0;
-  // Waits for the oldest unfinished operation and returns the bytes it moved: short only for a read that met the end
-  // of the file. There must be one.
+  // Starts reading `to.size()` bytes (at most 1 GiB) at `offset`. The alignment rules of File::ReadAt hold; pending()
+  // must be below max_pending().
+  virtual void Submit(uint64_t offset, MutableByteSpan to) = 0;
+  // Waits for the oldest unfinished read, of which there must be one, and returns the bytes read: fewer than asked for
+  // only at the end of the file.
   virtual absl::StatusOr<size_t> WaitOldest() = 0;
-  // Operations submitted and not yet waited for. More than max_pending() make SubmitRead and SubmitWrite block.
+  // Reads submitted and not yet waited for.
   virtual size_t pending() const = 0;
   virtual size_t max_pending() const = 0;
 };
@@ -61,14 +61,17 @@ class File {
   virtual absl::StatusOr<size_t> ReadAt(uint64_t offset, MutableByteSpan to) = 0;
   // Writes all of `from` at `offset`, extending the file where needed. After an error any part may have been written.
   virtual absl::Status WriteAt(uint64_t offset, ByteSpan from) = 0;
-  // A queue for overlapped operations; the default runs each one when it is submitted.
-  virtual std::unique_ptr<IoQueue> NewQueue();
+  // Writes the pieces one behind the other; with direct_io() address and size of each are multiples of kIoAlignment.
+  virtual absl::Status WriteAt(uint64_t offset, std::span<const ByteSpan> pieces);
+  // A queue for overlapping reads; the default does each one when it is submitted.
+  virtual std::unique_ptr<ReadQueue> NewReadQueue();
   // Makes all finished writes durable, with what is needed to read them back (size, extents). After an error the file
   // must be taken as not durable, for good: the operating system reports a lost page once.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Truncate(uint64_t bytes) = 0;
-  // Reserves disk space for [offset, offset + bytes) and extends the file to its end; what was not written reads as
-  // zeros. Unimplemented where the file system cannot.
+  // Reserves disk space for [offset, offset + bytes), beyond the end of the file too, so that writing there cannot fail
+  // for want of it. The size does not change; Truncate gives back what is reserved behind it. After an error a part may
+  // have been reserved. Unimplemented where the file system cannot.
   virtual absl::Status Allocate(uint64_t offset, uint64_t bytes) = 0;
   virtual absl::StatusOr<uint64_t> Size() = 0;
   // True when reads and writes go past the page cache.

@@ -9,10 +9,16 @@
 
 namespace kdn {
 
-// The operating system's files. Durability is fdatasync, direct I/O is O_DIRECT, locks are flock (released by the
-// kernel when the holder dies).
+class UringPool;
+
+// The operating system's files. Durability is fdatasync, direct I/O is O_DIRECT, queues of direct files are io_uring
+// where the kernel gives it, locks are flock (released by the kernel when the holder dies). May be destroyed before its
+// files.
 class PosixFileSystem : public FileSystem {
  public:
+  PosixFileSystem();
+  ~PosixFileSystem() override;
+
   absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode, DirectIo direct_io) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
   absl::Status Remove(const std::string& path) override;
@@ -21,6 +27,9 @@ class PosixFileSystem : public FileSystem {
   absl::Status SyncDir(const std::string& path) override;
   absl::StatusOr<uint64_t> FreeBytes(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) override;
+
+ private:
+  const std::shared_ptr<UringPool> rings_;
 };
 
 }  // namespace kdn

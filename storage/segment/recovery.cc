@@ -92,7 +92,8 @@ Findings Examine(OpenSegment& open) {
 
 // Cuts the file after the last whole record and marks it as closed. The cut is durable before the mark is written.
 absl::Status CutAndMark(OpenSegment& open, const SegmentState& state) {
-  if (open.size != state.readable_end) KDN_RETURN_IF_ERROR(open.file.Truncate(state.readable_end));
+  // Also where nothing is cut: it gives back what was reserved behind the end.
+  KDN_RETURN_IF_ERROR(open.file.Truncate(state.readable_end));
   KDN_RETURN_IF_ERROR(open.file.Sync());
   const MutableByteSpan block = open.scratch.span().first(kSegmentBlockBytes);
   EncodeSegmentFooter({.id = open.identity.id,

@@ -16,9 +16,9 @@ constexpr uint64_t kScanScratchBytes = 1 << 20;
 // A part that starts this close to the header is read together with it.
 constexpr uint64_t kOneReadBytes = 64 * 1024;
 
-absl::StatusOr<std::shared_ptr<AlignedBuffer>> NewBuffer(uint64_t bytes) {
-  auto buffer = std::make_shared<AlignedBuffer>(bytes);
-  if (buffer->size() < bytes) return ResourceExhausted("no memory for a read of ", bytes, " bytes");
+absl::StatusOr<std::shared_ptr<AlignedBuffer>> NewBuffer(BufferCache& buffers, uint64_t bytes) {
+  std::shared_ptr<AlignedBuffer> buffer = buffers.Take(bytes);
+  if (buffer == nullptr) return ResourceExhausted("no memory for a read of ", bytes, " bytes");
   return buffer;
 }
 
@@ -26,13 +26,19 @@ absl::StatusOr<std::shared_ptr<AlignedBuffer>> NewBuffer(uint64_t bytes) {
 // before `to` is full.
 template <typename Ready>
 absl::Status ReadPieces(File& file, uint64_t offset, MutableByteSpan to, Ready&& ready) {
-  const std::unique_ptr<IoQueue> queue = file.NewQueue();
+  if (to.size() <= kReadPieceBytes) {
+    const auto got = file.ReadAt(offset, to);
+    KDN_RETURN_IF_ERROR(got);
+    if (*got < to.size()) return DataLoss("file ends at ", offset + *got);
+    return ready(ByteSpan(to));
+  }
+  const std::unique_ptr<ReadQueue> queue = file.NewReadQueue();
   uint64_t submitted = 0;
   uint64_t done = 0;
   while (done < to.size()) {
     while (submitted < to.size() && queue->pending() < queue->max_pending()) {
       const uint64_t bytes = std::min<uint64_t>(kReadPieceBytes, to.size() - submitted);
-      queue->SubmitRead(offset + submitted, to.subspan(submitted, bytes));
+      queue->Submit(offset + submitted, to.subspan(submitted, bytes));
       submitted += bytes;
     }
     const uint64_t expected = std::min<uint64_t>(kReadPieceBytes, to.size() - done);
@@ -125,11 +131,11 @@ absl::StatusOr<RecordHeader> Segment::CheckedHeader(const ValueLocation& locatio
   return header;
 }
 
-absl::StatusOr<SharedBytes> Segment::ReadWhole(File& file, const ValueLocation& location) {
+absl::StatusOr<SharedBytes> Segment::ReadWhole(File& file, const ValueLocation& location, BufferCache& buffers) {
   const uint64_t record = LocationRecordOffset(location);
   const uint64_t head = LocationHeadBytes(location);
-  KDN_ASSIGN_OR_RETURN(const std::shared_ptr<AlignedBuffer> buffer,
-                       NewBuffer(head + AlignUp(location.length, kSegmentBlockBytes)));
+  const uint64_t record_bytes = head + AlignUp(location.length, kSegmentBlockBytes);
+  KDN_ASSIGN_OR_RETURN(const std::shared_ptr<AlignedBuffer> buffer, NewBuffer(buffers, record_bytes));
   // Checksums run behind the reads: the payload's part of each piece, while the next pieces are on their way.
   uint32_t crc = 0;
   uint64_t checked = 0;
@@ -140,7 +146,7 @@ absl::StatusOr<SharedBytes> Segment::ReadWhole(File& file, const ValueLocation& 
     checked += piece.size();
     return absl::OkStatus();
   };
-  KDN_RETURN_IF_ERROR(ReadPieces(file, record, buffer->span(), check));
+  KDN_RETURN_IF_ERROR(ReadPieces(file, record, buffer->span().first(record_bytes), check));
   KDN_ASSIGN_OR_RETURN(const RecordHeader header, CheckedHeader(location, buffer->span()));
   if (crc != header.payload_crc) {
     return DataLoss("damaged payload at offset ", record, " of segment ", identity_.id);
@@ -148,7 +154,8 @@ absl::StatusOr<SharedBytes> Segment::ReadWhole(File& file, const ValueLocation& 
   return SharedBytes(buffer, buffer->span().subspan(head, location.length));
 }
 
-absl::StatusOr<SharedBytes> Segment::ReadPart(File& file, const ValueLocation& location, ByteRange range) {
+absl::StatusOr<SharedBytes> Segment::ReadPart(File& file, const ValueLocation& location, ByteRange range,
+                                              BufferCache& buffers) {
   const uint64_t record = LocationRecordOffset(location);
   const uint64_t first = record + LocationHeadBytes(location) + range.offset;
   uint64_t begin = first & ~(kSegmentBlockBytes - 1);
@@ -161,19 +168,21 @@ absl::StatusOr<SharedBytes> Segment::ReadPart(File& file, const ValueLocation& l
     KDN_RETURN_IF_ERROR(ReadPieces(file, record, head.span(), [](ByteSpan) { return absl::OkStatus(); }));
     KDN_RETURN_IF_ERROR(CheckedHeader(location, head.span()));
   }
-  KDN_ASSIGN_OR_RETURN(const std::shared_ptr<AlignedBuffer> buffer, NewBuffer(end - begin));
-  KDN_RETURN_IF_ERROR(ReadPieces(file, begin, buffer->span(), [](ByteSpan) { return absl::OkStatus(); }));
+  KDN_ASSIGN_OR_RETURN(const std::shared_ptr<AlignedBuffer> buffer, NewBuffer(buffers, end - begin));
+  KDN_RETURN_IF_ERROR(
+      ReadPieces(file, begin, buffer->span().first(end - begin), [](ByteSpan) { return absl::OkStatus(); }));
   if (begin == record) KDN_RETURN_IF_ERROR(CheckedHeader(location, buffer->span()));
   return SharedBytes(buffer, buffer->span().subspan(first - begin, range.length));
 }
 
-absl::StatusOr<SharedBytes> Segment::Read(const ValueLocation& location, ByteRange range) {
+absl::StatusOr<SharedBytes> Segment::Read(const ValueLocation& location, ByteRange range, BufferCache& buffers) {
   if (range.offset > location.length || range.length > location.length - range.offset) {
     return OutOfRange("range of ", range.length, " bytes at ", range.offset, " of a payload of ", location.length);
   }
   KDN_RETURN_IF_ERROR(CheckLocation(location));
   KDN_ASSIGN_OR_RETURN(const std::shared_ptr<File> file, OpenFile());
-  auto bytes = range.length == location.length ? ReadWhole(*file, location) : ReadPart(*file, location, range);
+  auto bytes =
+      range.length == location.length ? ReadWhole(*file, location, buffers) : ReadPart(*file, location, range, buffers);
   if (!bytes.ok()) return Annotate(bytes.status(), path_);
   return bytes;
 }

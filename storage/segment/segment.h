@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "storage/blob/value_store.h"
+#include "storage/file/aligned_buffer.h"
 #include "storage/file/file_system.h"
 #include "storage/segment/format.h"
 
@@ -34,8 +35,8 @@ class Segment {
   const SegmentIdentity& identity() const { return identity_; }
   const std::string& path() const { return path_; }
 
-  // See ValueStore::Get.
-  absl::StatusOr<SharedBytes> Read(const ValueLocation& location, ByteRange range);
+  // See ValueStore::Get. Reads into memory from `buffers`.
+  absl::StatusOr<SharedBytes> Read(const ValueLocation& location, ByteRange range, BufferCache& buffers);
   // See ValueStore::Scan.
   absl::Status Scan(const ValueStore::ScanOptions& options, const std::function<void(const ScannedValue&)>& visit);
 
@@ -53,8 +54,9 @@ class Segment {
 
  private:
   absl::Status CheckLocation(const ValueLocation& location) const;
-  absl::StatusOr<SharedBytes> ReadWhole(File& file, const ValueLocation& location);
-  absl::StatusOr<SharedBytes> ReadPart(File& file, const ValueLocation& location, ByteRange range);
+  absl::StatusOr<SharedBytes> ReadWhole(File& file, const ValueLocation& location, BufferCache& buffers);
+  absl::StatusOr<SharedBytes> ReadPart(File& file, const ValueLocation& location, ByteRange range,
+                                       BufferCache& buffers);
   // The header of the record at `location`, from the first bytes of the record; DataLoss when it is another one.
   absl::StatusOr<RecordHeader> CheckedHeader(const ValueLocation& location, ByteSpan head) const;
 

@@ -11,14 +11,8 @@
 namespace kdn {
 namespace {
 
-// Waits for the oldest write and checks that it moved anything; a queue reports a partial write as an error.
-absl::Status FinishOldest(IoQueue& queue) { return queue.WaitOldest().status(); }
-
-absl::Status FinishAll(IoQueue& queue) {
-  absl::Status first;
-  while (queue.pending() > 0) first.Update(FinishOldest(queue));
-  return first;
-}
+// Below this a copy costs less than a gathered write.
+constexpr uint64_t kMinInPlaceBytes = 64 * 1024;
 
 // Writes header, metadata and the zeros up to the payload into `out` (header.HeadBytes()).
 void FillHead(const RecordHeader& header, ByteSpan metadata, uint8_t* out) {
@@ -56,8 +50,6 @@ absl::Status SegmentAppender::Extend(uint64_t end) {
       return status;
     }
     if (!absl::IsResourceExhausted(status)) break;
-    // A refused allocation may have taken a part of what it was asked for.
-    if (can_allocate_) file_->Truncate(allocated_).IgnoreError();
   }
   return status;
 }
@@ -79,64 +71,46 @@ absl::StatusOr<std::optional<SegmentAppender::Reservation>> SegmentAppender::Res
   return std::optional<Reservation>(reservation);
 }
 
-absl::Status SegmentAppender::WriteSmall(RecordHeader& header, ByteSpan metadata, ByteSpan payload,
-                                         AlignedBuffer& buffer) {
+absl::Status SegmentAppender::WriteCopied(RecordHeader& header, ByteSpan metadata, ByteSpan payload,
+                                          MutableByteSpan stage) {
   const uint64_t head = header.HeadBytes();
   const uint64_t bytes = RecordBytes(metadata.size(), payload.size());
-  header.payload_crc = CopyAndCrc32c(0, payload, buffer.data() + head);
-  std::fill(buffer.data() + head + payload.size(), buffer.data() + bytes, uint8_t{0});
-  FillHead(header, metadata, buffer.data());
-  return file_->WriteAt(header.record_offset, buffer.span().first(bytes));
+  if (bytes <= stage.size()) {
+    header.payload_crc = CopyAndCrc32c(0, payload, stage.data() + head);
+    std::fill(stage.data() + head + payload.size(), stage.data() + bytes, uint8_t{0});
+    FillHead(header, metadata, stage.data());
+    return file_->WriteAt(header.record_offset, stage.first(bytes));
+  }
+  // The header goes first, so that the file grows in order: the checksum has to be known before the copy.
+  header.payload_crc = Crc32c(payload);
+  FillHead(header, metadata, stage.data());
+  uint64_t offset = header.record_offset;
+  uint64_t used = head;
+  while (true) {
+    const ByteSpan piece = payload.first(std::min<uint64_t>(payload.size(), stage.size() - used));
+    std::copy(piece.begin(), piece.end(), stage.data() + used);
+    const uint64_t filled = AlignUp(used + piece.size(), kSegmentBlockBytes);
+    std::fill(stage.data() + used + piece.size(), stage.data() + filled, uint8_t{0});
+    KDN_RETURN_IF_ERROR(file_->WriteAt(offset, stage.first(filled)));
+    payload = payload.subspan(piece.size());
+    if (payload.empty()) return absl::OkStatus();
+    offset += filled;
+    used = 0;
+  }
 }
 
-absl::Status SegmentAppender::SubmitPayload(RecordHeader& header, ByteSpan payload, IoQueue& queue,
-                                            std::vector<AlignedBuffer>& stages) {
-  const uint64_t offset = header.PayloadOffset();
-  const uint64_t piece_bytes = stages[0].size();
-  const bool in_place = !file_->direct_io() || IsAligned(payload.data());
-  uint64_t slot = 0;
-  for (uint64_t done = 0; done < payload.size(); done += piece_bytes, slot = (slot + 1) % stages.size()) {
-    while (queue.pending() >= stages.size()) KDN_RETURN_IF_ERROR(FinishOldest(queue));
-    const ByteSpan piece = payload.subspan(done, std::min<uint64_t>(piece_bytes, payload.size() - done));
-    const uint64_t rounded = AlignUp(piece.size(), kSegmentBlockBytes);
-    if (in_place && rounded == piece.size()) {
-      queue.SubmitWrite(offset + done, piece);
-      header.payload_crc = Crc32cExtend(header.payload_crc, piece);
-      continue;
-    }
-    uint8_t* stage = stages[slot].data();
-    header.payload_crc = CopyAndCrc32c(header.payload_crc, piece, stage);
-    std::fill(stage + piece.size(), stage + rounded, uint8_t{0});
-    queue.SubmitWrite(offset + done, ByteSpan(stage, rounded));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SegmentAppender::WriteLarge(RecordHeader& header, ByteSpan metadata, ByteSpan payload,
-                                         BufferPool& staging) {
-  std::vector<AlignedBuffer> stages;
-  AlignedBuffer head = staging.Take();
-  absl::Status status;
-  {
-    // Destroyed before the buffers it writes from.
-    const std::unique_ptr<IoQueue> queue = file_->NewQueue();
-    bool have_memory = head.size() > 0;
-    for (size_t i = 0; i < queue->max_pending(); ++i) {
-      stages.push_back(staging.Take());
-      have_memory = have_memory && stages.back().size() > 0;
-    }
-    status =
-        have_memory ? SubmitPayload(header, payload, *queue, stages) : ResourceExhausted("no memory to write from");
-    if (status.ok()) {
-      // The header goes last: only now the checksum is known.
-      FillHead(header, metadata, head.data());
-      queue->SubmitWrite(header.record_offset, head.span().first(header.HeadBytes()));
-    }
-    status.Update(FinishAll(*queue));
-  }
-  for (AlignedBuffer& stage : stages) staging.Return(std::move(stage));
-  staging.Return(std::move(head));
-  return status;
+absl::Status SegmentAppender::WriteInPlace(RecordHeader& header, ByteSpan metadata, ByteSpan payload,
+                                           MutableByteSpan stage) {
+  const uint64_t head = header.HeadBytes();
+  const ByteSpan body = payload.first(payload.size() & ~(kSegmentBlockBytes - 1));
+  const ByteSpan rest = payload.subspan(body.size());
+  header.payload_crc = Crc32c(payload);
+  FillHead(header, metadata, stage.data());
+  const MutableByteSpan last = stage.subspan(head, AlignUp(rest.size(), kSegmentBlockBytes));
+  std::copy(rest.begin(), rest.end(), last.begin());
+  std::fill(last.begin() + static_cast<int64_t>(rest.size()), last.end(), uint8_t{0});
+  const ByteSpan pieces[] = {stage.first(head), body, last};
+  return file_->WriteAt(header.record_offset, std::span<const ByteSpan>(pieces, last.empty() ? 2 : 3));
 }
 
 absl::Status SegmentAppender::WriteRecord(const Reservation& reservation, RecordHeader& header, ByteSpan metadata,
@@ -148,11 +122,13 @@ absl::Status SegmentAppender::WriteRecord(const Reservation& reservation, Record
   header.payload_bytes = payload.size();
   header.metadata_bytes = static_cast<uint32_t>(metadata.size());
   header.metadata_crc = Crc32c(metadata);
-  if (reservation.bytes > staging.buffer_bytes()) return WriteLarge(header, metadata, payload, staging);
-  AlignedBuffer buffer = staging.Take();
-  if (buffer.size() == 0) return ResourceExhausted("no memory to write from");
-  const absl::Status status = WriteSmall(header, metadata, payload, buffer);
-  staging.Return(std::move(buffer));
+  AlignedBuffer stage = staging.Take();
+  if (stage.size() == 0) return ResourceExhausted("no memory to write from");
+  // Direct I/O takes the payload from where it is only if it starts on a block.
+  const bool in_place = payload.size() >= kMinInPlaceBytes && (!file_->direct_io() || IsAligned(payload.data()));
+  const absl::Status status = in_place ? WriteInPlace(header, metadata, payload, stage.span())
+                                       : WriteCopied(header, metadata, payload, stage.span());
+  staging.Return(std::move(stage));
   return status;
 }
 

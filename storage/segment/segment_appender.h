@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -27,7 +26,7 @@ class SegmentAppender {
  public:
   struct Limits {
     uint64_t segment_bytes = 0;     // a record that is larger gets a segment of its own
-    uint64_t allocation_bytes = 0;  // disk space is reserved in steps of this
+    uint64_t allocation_bytes = 0;  // disk space is reserved ahead in steps of this
   };
   // Says whether so many more bytes of disk may be taken: ResourceExhausted when not.
   using SpaceCheck = std::function<absl::Status(uint64_t bytes)>;
@@ -68,10 +67,10 @@ class SegmentAppender {
   absl::Status Extend(uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status WriteRecord(const Reservation& reservation, RecordHeader& header, ByteSpan metadata, ByteSpan payload,
                            BufferPool& staging);
-  absl::Status WriteSmall(RecordHeader& header, ByteSpan metadata, ByteSpan payload, AlignedBuffer& buffer);
-  absl::Status WriteLarge(RecordHeader& header, ByteSpan metadata, ByteSpan payload, BufferPool& staging);
-  absl::Status SubmitPayload(RecordHeader& header, ByteSpan payload, IoQueue& queue,
-                             std::vector<AlignedBuffer>& stages);
+  // Through `stage`, which holds at least a head and a block; a record that fits is written at once.
+  absl::Status WriteCopied(RecordHeader& header, ByteSpan metadata, ByteSpan payload, MutableByteSpan stage);
+  // The payload from where it is, head and last block through `stage`.
+  absl::Status WriteInPlace(RecordHeader& header, ByteSpan metadata, ByteSpan payload, MutableByteSpan stage);
   void FinishWrite(const Reservation& reservation, const RecordHeader& header, const absl::Status& written);
   // Leaves a void where a failed write is followed by others.
   absl::Status WriteVoid(RecordHeader header);

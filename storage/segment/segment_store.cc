@@ -14,8 +14,9 @@ namespace kdn {
 namespace {
 
 constexpr uint64_t kMinSegmentBytes = 64 * 1024;
-constexpr size_t kStageBytes = 1 << 20;
-constexpr size_t kMaxIdleStages = 32;
+constexpr size_t kStageBytes = 4 << 20;
+constexpr size_t kMaxIdleStages = 8;
+constexpr size_t kMaxIdleReadBytes = 128 << 20;
 constexpr size_t kMaxOpenSegments = 512;
 // A Put moves on to a new segment when its own fills up under it; more often than this something is wrong.
 constexpr int kMaxSegmentsPerPut = 16;
@@ -33,7 +34,11 @@ SegmentStoreOptions Completed(SegmentStoreOptions options) {
 }  // namespace
 
 SegmentStore::SegmentStore(const SegmentStoreOptions& options, FileSystem& file_system, const Clock& clock)
-    : options_(Completed(options)), file_system_(file_system), clock_(clock), staging_(kStageBytes, kMaxIdleStages) {}
+    : options_(Completed(options)),
+      file_system_(file_system),
+      clock_(clock),
+      staging_(kStageBytes, kMaxIdleStages),
+      read_buffers_(kMaxIdleReadBytes) {}
 
 SegmentStore::~SegmentStore() { Close().IgnoreError(); }
 
@@ -206,7 +211,7 @@ absl::StatusOr<std::shared_ptr<Segment>> SegmentStore::FindOpen(uint64_t group) 
 
 absl::StatusOr<SharedBytes> SegmentStore::Get(const ValueLocation& location, ByteRange range) {
   KDN_ASSIGN_OR_RETURN(const std::shared_ptr<Segment> segment, FindOpen(location.group));
-  return segment->Read(location, range);
+  return segment->Read(location, range, read_buffers_);
 }
 
 absl::Status SegmentStore::Scan(uint64_t group, const ScanOptions& options,

@@ -25,7 +25,7 @@ namespace kdn {
 struct SegmentStoreOptions {
   std::string path;                              // directory of the segment files; created when absent
   uint64_t segment_bytes = 256 * 1024 * 1024;    // at least 64 KiB; a larger record gets a segment of its own
-  uint64_t allocation_bytes = 16 * 1024 * 1024;  // disk is reserved ahead in such steps
+  uint64_t allocation_bytes = 64 * 1024 * 1024;  // disk is reserved ahead in such steps
   SyncMode sync = SyncMode::kBatch;
   int64_t sync_interval_ms = 50;  // of SyncMode::kBatch
   uint64_t reserve_bytes = 0;     // free space of the file system that Puts leave alone
@@ -88,6 +88,7 @@ class SegmentStore : public ValueStore {
   std::unique_ptr<FileLock> lock_;
   bool direct_io_ = false;
   BufferPool staging_;
+  BufferCache read_buffers_;
 
   // Lock order: append_mu_ before segments_mu_.
   absl::Mutex append_mu_;

@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -50,35 +52,55 @@ TEST_P(PosixFileSystemTest, ReadsBackWhatWasWrittenAndStopsAtTheEnd) {
   EXPECT_EQ(*file->ReadAt(0, read.span()), kIoAlignment + 100);
 }
 
-TEST_P(PosixFileSystemTest, QueuesFinishInTheOrderSubmitted) {
+TEST_P(PosixFileSystemTest, WritesPiecesOneBehindTheOther) {
+  const auto file = Create("f");
+  const AlignedBuffer first = Filled(2 * kIoAlignment, 1);
+  const AlignedBuffer second = Filled(300 * kIoAlignment, 7);
+  const AlignedBuffer third = Filled(kIoAlignment, 9);
+  const std::vector<ByteSpan> pieces = {first.span(), second.span(), third.span()};
+  ASSERT_TRUE(file->WriteAt(kIoAlignment, pieces).ok());
+  std::vector<uint8_t> expected;
+  for (const ByteSpan& piece : pieces) expected.insert(expected.end(), piece.begin(), piece.end());
+  AlignedBuffer read(303 * kIoAlignment);
+  ASSERT_EQ(*file->ReadAt(kIoAlignment, read.span()), expected.size());
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), read.span().begin()));
+  const std::vector<ByteSpan> many(40, third.span());
+  ASSERT_TRUE(file->WriteAt(0, many).ok());
+  EXPECT_EQ(*file->ReadAt(39 * kIoAlignment, read.span().first(kIoAlignment)), kIoAlignment);
+  EXPECT_TRUE(std::equal(third.span().begin(), third.span().end(), read.span().begin()));
+}
+
+TEST_P(PosixFileSystemTest, QueuesFinishReadsInTheOrderSubmitted) {
   const auto file = Create("f");
   constexpr size_t kPieces = 20;
   constexpr size_t kPieceBytes = 16 * kIoAlignment;
   const AlignedBuffer written = Filled(kPieces * kPieceBytes, 3);
-  {
-    const auto queue = file->NewQueue();
-    for (size_t i = 0; i < kPieces; ++i) {
-      while (queue->pending() >= queue->max_pending()) EXPECT_EQ(*queue->WaitOldest(), kPieceBytes);
-      queue->SubmitWrite(i * kPieceBytes, written.span().subspan(i * kPieceBytes, kPieceBytes));
-    }
-    // The rest is waited for by the destructor.
-  }
+  ASSERT_TRUE(file->WriteAt(0, written.span()).ok());
   AlignedBuffer read(kPieces * kPieceBytes + kPieceBytes);
-  const auto queue = file->NewQueue();
   std::vector<size_t> got;
-  for (size_t i = 0; i <= kPieces; ++i) {
-    while (queue->pending() >= queue->max_pending()) got.push_back(*queue->WaitOldest());
-    // The last piece lies behind the end of the file.
-    queue->SubmitRead(i * kPieceBytes, read.span().subspan(i * kPieceBytes, kPieceBytes));
+  {
+    const auto queue = file->NewReadQueue();
+    for (size_t i = 0; i <= kPieces; ++i) {
+      while (queue->pending() >= queue->max_pending()) got.push_back(*queue->WaitOldest());
+      // The last piece lies behind the end of the file.
+      queue->Submit(i * kPieceBytes, read.span().subspan(i * kPieceBytes, kPieceBytes));
+    }
+    while (queue->pending() > 0) got.push_back(*queue->WaitOldest());
   }
-  while (queue->pending() > 0) got.push_back(*queue->WaitOldest());
   std::vector<size_t> expected(kPieces, kPieceBytes);
   expected.push_back(0);
   EXPECT_EQ(got, expected);
   EXPECT_TRUE(std::equal(written.span().begin(), written.span().end(), read.span().begin()));
+  // A queue that is left with reads under way waits for them, and its ring is as good as new.
+  for (int round = 0; round < 3; ++round) {
+    const auto queue = file->NewReadQueue();
+    queue->Submit(0, read.span().first(kPieceBytes));
+    queue->Submit(kPieceBytes, read.span().subspan(kPieceBytes, kPieceBytes));
+    EXPECT_EQ(*queue->WaitOldest(), kPieceBytes);
+  }
 }
 
-TEST_P(PosixFileSystemTest, QueuesReportErrors) {
+TEST_P(PosixFileSystemTest, WritingWhereItIsNotAllowedIsAnError) {
   {
     const auto file = Create("f");
     ASSERT_TRUE(file->WriteAt(0, Filled(kIoAlignment, 1).span()).ok());
@@ -86,21 +108,28 @@ TEST_P(PosixFileSystemTest, QueuesReportErrors) {
   const auto read_only = file_system_.Open(PathOf("f"), OpenMode::kRead, GetParam());
   ASSERT_TRUE(read_only.ok());
   const AlignedBuffer bytes = Filled(kIoAlignment, 2);
-  const auto queue = (*read_only)->NewQueue();
-  queue->SubmitWrite(0, bytes.span());
-  EXPECT_FALSE(queue->WaitOldest().ok());
   EXPECT_FALSE((*read_only)->WriteAt(0, bytes.span()).ok());
+  const std::vector<ByteSpan> pieces = {bytes.span(), bytes.span()};
+  EXPECT_FALSE((*read_only)->WriteAt(0, pieces).ok());
 }
 
-TEST_P(PosixFileSystemTest, AllocationExtendsTheFileWithZerosOrIsUnimplemented) {
+TEST_P(PosixFileSystemTest, AllocationTakesSpaceWithoutChangingTheSizeAndTruncationGivesItBack) {
+  constexpr size_t kBytes = 1024 * kIoAlignment;
   const auto file = Create("f");
-  const absl::Status allocated = file->Allocate(0, 8 * kIoAlignment);
+  const auto occupied = [&] {
+    struct stat info {};
+    EXPECT_EQ(::stat(PathOf("f").c_str(), &info), 0);
+    return static_cast<uint64_t>(info.st_blocks) * 512;
+  };
+  const absl::Status allocated = file->Allocate(0, kBytes);
   if (absl::IsUnimplemented(allocated)) GTEST_SKIP() << allocated;
   ASSERT_TRUE(allocated.ok()) << allocated;
-  EXPECT_EQ(*file->Size(), 8 * kIoAlignment);
-  AlignedBuffer read(kIoAlignment);
-  EXPECT_EQ(*file->ReadAt(4 * kIoAlignment, read.span()), kIoAlignment);
-  EXPECT_THAT(read.span(), ::testing::Each(0));
+  EXPECT_EQ(*file->Size(), 0u);
+  EXPECT_GE(occupied(), kBytes);
+  ASSERT_TRUE(file->WriteAt(0, Filled(kIoAlignment, 1).span()).ok());
+  ASSERT_TRUE(file->Truncate(kIoAlignment).ok());
+  EXPECT_EQ(*file->Size(), kIoAlignment);
+  EXPECT_LT(occupied(), kBytes);
 }
 
 TEST_P(PosixFileSystemTest, OpeningAndRemovingTellWhatIsWrong) {
@@ -168,6 +197,30 @@ TEST(BufferPoolTest, HandsOutAlignedBuffersAndKeepsNoMoreThanItMay) {
   pool.Return(std::move(first));
   pool.Return(std::move(second));
   EXPECT_EQ(pool.Take().data(), kept);
+}
+
+TEST(BufferCacheTest, HandsOutWhatWasGivenBackAndRoundsUpByAnEighthAtMost) {
+  BufferCache cache(64 * kIoAlignment);
+  for (const size_t bytes : {size_t{0}, size_t{1}, kIoAlignment, 9 * kIoAlignment, 1000000 * size_t{7}}) {
+    const auto buffer = cache.Take(bytes);
+    EXPECT_GE(buffer->size(), bytes);
+    EXPECT_LE(buffer->size(), bytes + std::max(kIoAlignment, bytes / 8));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % kIoAlignment, 0u);
+  }
+  auto first = cache.Take(20 * kIoAlignment);
+  const uint8_t* kept = first->data();
+  first = nullptr;
+  EXPECT_EQ(cache.Take(20 * kIoAlignment - 5)->data(), kept);
+}
+
+TEST(BufferCacheTest, KeepsNoMoreThanItMayAndBuffersOutliveIt) {
+  auto cache = std::make_unique<BufferCache>(4 * kIoAlignment);
+  std::vector<std::shared_ptr<AlignedBuffer>> held;
+  for (int i = 0; i < 10; ++i) held.push_back(cache->Take((1 + i % 3) * kIoAlignment));
+  for (int i = 0; i < 9; ++i) held.erase(held.begin());
+  cache = nullptr;
+  held[0]->data()[0] = 1;
+  EXPECT_EQ(held[0]->data()[0], 1);
 }
 
 }  // namespace

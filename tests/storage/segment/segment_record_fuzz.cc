@@ -47,6 +47,7 @@ void Expect(bool condition) {
 
 // Every intact value that a scan meets must read: whole, unless its payload is damaged, and in part.
 void ScanAndRead(kdn::Segment& segment) {
+  kdn::BufferCache buffers(1 << 20);
   std::vector<kdn::ScannedValue> values;
   const auto visit = [&](const kdn::ScannedValue& value) {
     Expect(value.metadata.size() <= kdn::kMaxMetadataBytes);
@@ -54,10 +55,10 @@ void ScanAndRead(kdn::Segment& segment) {
   };
   Expect(segment.Scan({.verify_payload = true}, visit).ok());
   for (const kdn::ScannedValue& value : values) {
-    const auto whole = segment.Read(value.location, {0, value.location.length});
+    const auto whole = segment.Read(value.location, {0, value.location.length}, buffers);
     Expect(!value.status.ok() || whole.ok());
     Expect(!whole.ok() || whole->size() == value.location.length);
-    const auto part = segment.Read(value.location, {value.location.length / 2, value.location.length / 3});
+    const auto part = segment.Read(value.location, {value.location.length / 2, value.location.length / 3}, buffers);
     Expect(!value.status.ok() || part.ok());
   }
 }

@@ -40,6 +40,9 @@ struct FaultFileSystem::Inode {
   std::vector<uint8_t> bytes = {};
   std::vector<uint8_t> durable = {};
   std::vector<Change> pending = {};
+  uint64_t reserved_end = 0;
+
+  uint64_t Space() const { return std::max<uint64_t>(bytes.size(), reserved_end); }
   uint64_t bad_begin = 0;
   uint64_t bad_end = 0;
 };
@@ -94,10 +97,12 @@ class FaultFileSystem::OpenFile : public File {
   absl::Status Allocate(uint64_t offset, uint64_t bytes) override {
     absl::MutexLock lock(&owner_.mu_);
     KDN_RETURN_IF_ERROR(owner_.CheckPower(generation_));
-    const uint64_t size = std::max<uint64_t>(inode_->bytes.size(), offset + bytes);
-    const bool fits = owner_.UsedBytes() + (size - inode_->bytes.size()) <= owner_.capacity_;
-    if (!owner_.CountSpace() || !fits) return ResourceExhausted("allocate: disk full");
-    return owner_.Resize(*inode_, size);
+    const uint64_t more = offset + bytes - std::min(inode_->Space(), offset + bytes);
+    if (!owner_.CountSpace() || owner_.UsedBytes() + more > owner_.capacity_) {
+      return ResourceExhausted("allocate: disk full");
+    }
+    inode_->reserved_end = std::max(inode_->reserved_end, offset + bytes);
+    return owner_.CountOperation() ? absl::OkStatus() : Unavailable("the power failed during an allocation");
   }
 
   absl::StatusOr<uint64_t> Size() override {
@@ -167,13 +172,13 @@ bool FaultFileSystem::CountSpace() {
 
 uint64_t FaultFileSystem::UsedBytes() const {
   uint64_t bytes = 0;
-  for (const auto& [name, inode] : names_) bytes += inode->bytes.size();
+  for (const auto& [name, inode] : names_) bytes += inode->Space();
   return bytes;
 }
 
 absl::Status FaultFileSystem::Write(Inode& inode, uint64_t offset, ByteSpan from) {
-  const uint64_t end = std::max<uint64_t>(inode.bytes.size(), offset + from.size());
-  const bool fits = CountSpace() && UsedBytes() + (end - inode.bytes.size()) <= capacity_;
+  const uint64_t end = std::max<uint64_t>(inode.Space(), offset + from.size());
+  const bool fits = CountSpace() && UsedBytes() + (end - inode.Space()) <= capacity_;
   // What a full disk still takes of the write is anybody's guess.
   if (!fits) from = from.first(Draw(from.size()));
   Overwrite(inode.bytes, offset, from);
@@ -184,6 +189,7 @@ absl::Status FaultFileSystem::Write(Inode& inode, uint64_t offset, ByteSpan from
 
 absl::Status FaultFileSystem::Resize(Inode& inode, uint64_t bytes) {
   inode.bytes.resize(bytes);
+  inode.reserved_end = bytes;
   inode.pending.push_back({.new_size = bytes});
   if (!CountOperation()) return Unavailable("the power failed during a change of size");
   return absl::OkStatus();
@@ -231,6 +237,7 @@ void FaultFileSystem::Lose(Inode& inode) {
   }
   inode.pending.clear();
   inode.bytes = inode.durable;
+  inode.reserved_end = 0;
 }
 
 void FaultFileSystem::ChangeNames(NameChange change) {
