@@ -82,50 +82,58 @@ absl::Status CheckFamilies(const std::vector<std::string>& present, const std::s
   return absl::OkStatus();
 }
 
-rocksdb::Status OpenHandles(const IndexDb::Options& options, const rocksdb::DBOptions& db_options,
-                            std::vector<rocksdb::ColumnFamilyHandle*>& handles, rocksdb::DB** db) {
+}  // namespace
+
+absl::Status IndexDb::Start(const Options& options, Mode mode) {
+  env_ = options.env;
+  rocksdb::DBOptions db_options = DatabaseOptions(options);
+  db_options.listeners = {failures_};
+  if (mode == Mode::kCreate) {
+    db_options.create_if_missing = true;
+    db_options.create_missing_column_families = true;
+    db_options.error_if_exists = true;
+  } else {
+    std::vector<std::string> present;
+    KDN_RETURN_IF_ERROR(
+        FromRocksOpen(rocksdb::DB::ListColumnFamilies(db_options, options.directory, &present), options.directory));
+    KDN_RETURN_IF_ERROR(CheckFamilies(present, options.directory));
+  }
   const auto cache = rocksdb::NewLRUCache(options.block_cache_bytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
   for (const std::string_view name : kFamilyNames) families.emplace_back(std::string(name), FamilyOptions(cache));
   families.emplace_back(rocksdb::kDefaultColumnFamilyName, FamilyOptions(cache));
-  return rocksdb::DB::Open(db_options, options.directory, families, &handles, db);
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<IndexDb>> IndexDb::Create(const Options& options) {
-  rocksdb::DBOptions db_options = DatabaseOptions(options);
-  db_options.create_if_missing = true;
-  db_options.create_missing_column_families = true;
-  db_options.error_if_exists = true;
-  std::unique_ptr<IndexDb> index(new IndexDb);
-  index->env_ = options.env;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
-  KDN_RETURN_IF_ERROR(FromRocks(OpenHandles(options, db_options, handles, &db), options.directory));
-  index->db_.reset(db);
-  std::ranges::copy(handles, index->handles_.begin());
+  const rocksdb::Status status =
+      mode == Mode::kReadOnly ? rocksdb::DB::OpenForReadOnly(db_options, options.directory, families, &handles, &db)
+                              : rocksdb::DB::Open(db_options, options.directory, families, &handles, &db);
+  KDN_RETURN_IF_ERROR(FromRocksOpen(status, options.directory));
+  db_.reset(db);
+  std::ranges::copy(handles, handles_.begin());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<IndexDb>> IndexDb::Create(const Options& options) {
+  std::unique_ptr<IndexDb> index(new IndexDb);
+  KDN_RETURN_IF_ERROR(index->Start(options, Mode::kCreate));
   const std::string format = SealBytes(Family::kMeta, kFormatKey, std::to_string(kIndexFormat));
-  KDN_RETURN_IF_ERROR(FromRocks(
-      db->Put(rocksdb::WriteOptions(), index->family(Family::kMeta), ToSlice(kFormatKey), format), options.directory));
+  KDN_RETURN_IF_ERROR(
+      FromRocks(index->db_->Put(rocksdb::WriteOptions(), index->family(Family::kMeta), ToSlice(kFormatKey), format),
+                options.directory));
   KDN_RETURN_IF_ERROR(index->Flush());
   return index;
 }
 
 absl::StatusOr<std::unique_ptr<IndexDb>> IndexDb::Open(const Options& options) {
-  const rocksdb::DBOptions db_options = DatabaseOptions(options);
-  std::vector<std::string> present;
-  KDN_RETURN_IF_ERROR(
-      FromRocksOpen(rocksdb::DB::ListColumnFamilies(db_options, options.directory, &present), options.directory));
-  KDN_RETURN_IF_ERROR(CheckFamilies(present, options.directory));
   std::unique_ptr<IndexDb> index(new IndexDb);
-  index->env_ = options.env;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  KDN_RETURN_IF_ERROR(FromRocksOpen(OpenHandles(options, db_options, handles, &db), options.directory));
-  index->db_.reset(db);
-  std::ranges::copy(handles, index->handles_.begin());
+  KDN_RETURN_IF_ERROR(index->Start(options, Mode::kReadWrite));
   KDN_RETURN_IF_ERROR(index->CheckFormat());
+  return index;
+}
+
+absl::StatusOr<std::unique_ptr<IndexDb>> IndexDb::OpenReadOnly(const Options& options) {
+  std::unique_ptr<IndexDb> index(new IndexDb);
+  KDN_RETURN_IF_ERROR(index->Start(options, Mode::kReadOnly));
   return index;
 }
 

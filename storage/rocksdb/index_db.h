@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
+#include "storage/rocksdb/resuming_writer.h"
 #include "storage/rocksdb/row_codec.h"
 
 namespace kdn {
@@ -28,10 +29,13 @@ class IndexDb {
   // Opens an existing one; never makes a new one. DataLoss when files are damaged or missing, FailedPrecondition for
   // column families or a format of a later version, otherwise what the machine refused.
   static absl::StatusOr<std::unique_ptr<IndexDb>> Open(const Options& options);
+  // As Open, for reading only: needs no space.
+  static absl::StatusOr<std::unique_ptr<IndexDb>> OpenReadOnly(const Options& options);
 
   ~IndexDb();
 
   rocksdb::DB& db() { return *db_; }
+  const FailureListener& failures() const { return *failures_; }
   rocksdb::ColumnFamilyHandle* family(Family family) { return handles_[static_cast<size_t>(family)]; }
 
   // Writes all families' memtables to table files, together.
@@ -47,9 +51,12 @@ class IndexDb {
 
  private:
   IndexDb() = default;
+  enum class Mode { kCreate, kReadWrite, kReadOnly };
+  absl::Status Start(const Options& options, Mode mode);
   absl::Status CheckFormat();
 
   std::shared_ptr<rocksdb::Env> env_;
+  const std::shared_ptr<FailureListener> failures_ = std::make_shared<FailureListener>();
   std::unique_ptr<rocksdb::DB> db_;
   // The families by number, then RocksDB's own "default".
   std::array<rocksdb::ColumnFamilyHandle*, kNumFamilies + 1> handles_{};

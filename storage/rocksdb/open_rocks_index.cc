@@ -44,7 +44,9 @@ class Opener {
     parts.directory = directory_;
     parts.env = env_;
     parts.lock = std::exchange(lock_, nullptr);
+    parts.db_options = DbOptions();
     parts.db = std::move(db_);
+    parts.min_free_bytes = options_.min_free_bytes;
     parts.tenant_file = std::make_unique<TenantFile>(*env_, options_.path);
     parts.tenants = std::move(tenants_);
     parts.next_tenant = next_tenant;

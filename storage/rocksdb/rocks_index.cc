@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "rocksdb/write_batch.h"
 #include "storage/index/utf8.h"
 #include "storage/rocksdb/rocks_index_impl.h"
 #include "storage/rocksdb/rocks_status.h"
@@ -13,6 +14,8 @@ namespace {
 
 // Rows are committed a moment after their value was put, so that the newest group but one may still gain rows.
 constexpr uint64_t kGroupsBehind = 1;
+// How long opening again waits for calls in progress: one of them may be its own caller's visit.
+constexpr int64_t kPausePatienceMs = 100;
 
 }  // namespace
 
@@ -21,9 +24,10 @@ RocksIndex::RocksIndex(Parts parts)
       env_(std::move(parts.env)),
       clock_(*parts.clock),
       random_(std::move(parts.random)),
+      db_options_(std::move(parts.db_options)),
       db_(std::move(parts.db)),
       gate_(directory_),
-      writer_(clock_, directory_),
+      writer_({directory_, env_, &clock_, parts.min_free_bytes}),
       lock_(parts.lock),
       state_(parts.state),
       reconcile_from_(parts.state.reconcile_from),
@@ -40,12 +44,45 @@ RocksIndex::RocksIndex(Parts parts)
 
 RocksIndex::~RocksIndex() { Close().IgnoreError(); }
 
+absl::StatusOr<RocksIndex::Use> RocksIndex::Enter() const {
+  KDN_ASSIGN_OR_RETURN(Use use, gate_.Enter());
+  if (db_ == nullptr) return Unavailable(directory_, ": the index could not be opened again after the disk failed");
+  return use;
+}
+
+void RocksIndex::ReopenIfDue() {
+  if (!writer_.ShouldReopen() || !gate_.TryPause(kPausePatienceMs)) return;
+  db_.reset();
+  if (auto opened = IndexDb::Open(db_options_); opened.ok()) {
+    db_ = *std::move(opened);
+    // A commit that failed may be in the log all the same.
+    if (CountAgain().ok()) writer_.Reopened();
+  } else if (auto readable = IndexDb::OpenReadOnly(db_options_); readable.ok()) {
+    db_ = *std::move(readable);
+  }
+  gate_.Unpause();
+}
+
+absl::Status RocksIndex::CountAgain() {
+  KDN_ASSIGN_OR_RETURN(const uint64_t chunks, db_->CountRows(Family::kChunks));
+  KDN_ASSIGN_OR_RETURN(const uint64_t models, db_->CountRows(Family::kModels));
+  KDN_ASSIGN_OR_RETURN(const uint64_t texts, db_->CountRows(Family::kTexts));
+  chunks_.store(static_cast<int64_t>(chunks));
+  models_.store(static_cast<int64_t>(models));
+  texts_.store(static_cast<int64_t>(texts));
+  return absl::OkStatus();
+}
+
 absl::Status RocksIndex::Close() {
   absl::MutexLock close_lock(&close_mutex_);
   gate_.Shut();
-  if (db_ == nullptr) return absl::OkStatus();
-  absl::Status closed = db_->Flush();
-  if (closed.ok()) {
+  absl::Status closed;
+  if (writer_.broken()) {
+    closed = Unavailable(directory_, ": closed while its disk fails");
+  } else if (db_ != nullptr) {
+    closed = db_->Flush();
+  }
+  if (db_ != nullptr && closed.ok()) {
     absl::MutexLock lock(&state_mutex_);
     const bool recovered = recovered_.load();
     state_.clean = recovered && !state_.damaged;
@@ -61,8 +98,9 @@ absl::Status RocksIndex::Close() {
 }
 
 absl::Status RocksIndex::Sync() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
-  return writer_.Sync(db_->db(), db_->family(Family::kMeta));
+  ReopenIfDue();
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
+  return writer_.Sync(db_->db(), db_->failures(), db_->family(Family::kMeta));
 }
 
 absl::Status RocksIndex::CheckpointLocked() {
@@ -86,7 +124,7 @@ void RocksIndex::CheckpointIfDue() {
 }
 
 absl::Status RocksIndex::MarkRecovered() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   absl::MutexLock lock(&state_mutex_);
   if (recovered_.load()) return absl::OkStatus();
   KDN_RETURN_IF_ERROR(db_->Flush());
@@ -109,7 +147,7 @@ absl::Status RocksIndex::NoteDamage(absl::Status status) {
 
 absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::string& name) {
   if (name.empty() || !IsUtf8(name)) return InvalidArgument("tenant name of ", name.size(), " bytes is not UTF-8");
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   absl::MutexLock lock(&tenant_mutex_);
   for (const auto& [id, record] : tenants_) {
     if (record.name() == name) return Tenant{id, record};
@@ -127,17 +165,18 @@ absl::StatusOr<ChunkIndex::Tenant> RocksIndex::GetOrCreateTenant(const std::stri
   ++next_tenant_;
   tenants_ = std::move(grown);
   const std::string key = TenantKey(tenant.id);
+  rocksdb::WriteBatch batch;
   rocksdb::WriteOptions write;
   write.sync = true;
   // The file decides; this third copy serves when both copies of the file are damaged.
-  db_->db()
-      .Put(write, db_->family(Family::kTenants), key, SealRow(Family::kTenants, key, tenant.record))
-      .PermitUncheckedError();
+  if (batch.Put(db_->family(Family::kTenants), key, SealRow(Family::kTenants, key, tenant.record)).ok()) {
+    writer_.Write(db_->db(), db_->failures(), write, batch, WriteKind::kShrinking).IgnoreError();
+  }
   return tenant;
 }
 
 absl::StatusOr<std::vector<ChunkIndex::Tenant>> RocksIndex::ListTenants() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   absl::MutexLock lock(&tenant_mutex_);
   std::vector<Tenant> tenants;
   for (const auto& [id, record] : tenants_) tenants.push_back({id, record});
@@ -145,7 +184,7 @@ absl::StatusOr<std::vector<ChunkIndex::Tenant>> RocksIndex::ListTenants() {
 }
 
 absl::StatusOr<IndexCounts> RocksIndex::Counts() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   const auto count = [](const std::atomic<int64_t>& rows) {
     return static_cast<uint64_t>(std::max<int64_t>(0, rows.load(std::memory_order_relaxed)));
   };
@@ -153,7 +192,7 @@ absl::StatusOr<IndexCounts> RocksIndex::Counts() {
 }
 
 absl::Status RocksIndex::Compact() {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   for (int family = 0; family < kNumFamilies; ++family) {
     rocksdb::CompactRangeOptions options;
     options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
@@ -164,7 +203,7 @@ absl::Status RocksIndex::Compact() {
 }
 
 uint64_t RocksIndex::DiskBytes() const {
-  const auto use = gate_.Enter();
+  const auto use = Enter();
   return use.ok() ? db_->DiskBytes() : 0;
 }
 

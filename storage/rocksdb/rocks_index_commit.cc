@@ -138,12 +138,15 @@ absl::StatusOr<RocksIndex::Change> RocksIndex::BuildChange(const IndexBatch& bat
 }
 
 absl::Status RocksIndex::Commit(const IndexBatch& batch, Durability durability) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  ReopenIfDue();
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   KDN_ASSIGN_OR_RETURN(Change change, BuildChange(batch));
   if (change.batch.Count() == 0) return absl::OkStatus();
+  const bool adds = !batch.chunk_puts.empty() || !batch.text_puts.empty() || !batch.model_puts.empty();
+  const WriteKind kind = adds ? WriteKind::kGrowing : WriteKind::kShrinking;
   rocksdb::WriteOptions write;
   write.sync = durability == Durability::kSynced;
-  KDN_RETURN_IF_ERROR(NoteDamage(writer_.Write(db_->db(), write, change.batch)));
+  KDN_RETURN_IF_ERROR(NoteDamage(writer_.Write(db_->db(), db_->failures(), write, change.batch, kind)));
   chunks_.fetch_add(change.chunks, std::memory_order_relaxed);
   models_.fetch_add(change.models, std::memory_order_relaxed);
   texts_.fetch_add(change.texts, std::memory_order_relaxed);

@@ -29,7 +29,9 @@ class RocksIndex final : public ChunkIndex {
     std::string directory;
     std::shared_ptr<rocksdb::Env> env;
     rocksdb::FileLock* lock = nullptr;  // released by Close
+    IndexDb::Options db_options;
     std::unique_ptr<IndexDb> db;
+    uint64_t min_free_bytes = 0;
     std::unique_ptr<TenantFile> tenant_file;
     TenantMap tenants;
     uint64_t next_tenant = 1;
@@ -64,6 +66,11 @@ class RocksIndex final : public ChunkIndex {
 
  private:
   using Use = UseGate::Use;
+  // Unavailable when closed, or when opening again has failed.
+  absl::StatusOr<Use> Enter() const;
+  // After a log could not be written: opens the database again, as soon as there is space. Call without a Use.
+  void ReopenIfDue();
+  absl::Status CountAgain();
 
   // Reads one sealed row into `record`; false when there is none.
   absl::StatusOr<bool> ReadRow(Family family, const std::string& key, const rocksdb::Snapshot* snapshot,
@@ -91,7 +98,8 @@ class RocksIndex final : public ChunkIndex {
   const std::shared_ptr<rocksdb::Env> env_;
   const Clock& clock_;
   const std::function<void(MutableByteSpan)> random_;
-  std::unique_ptr<IndexDb> db_;  // null once closed
+  const IndexDb::Options db_options_;
+  std::unique_ptr<IndexDb> db_;  // changes only while gate_ is paused or shut; null once closed
 
   mutable UseGate gate_;
   ResumingWriter writer_;

@@ -34,7 +34,7 @@ absl::StatusOr<bool> RocksIndex::ReadRow(Family family, const std::string& key, 
 }
 
 absl::StatusOr<std::optional<v1::ChunkRecord>> RocksIndex::GetChunk(const ChunkKey& key) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   v1::ChunkRecord record;
   KDN_ASSIGN_OR_RETURN(const bool found, ReadRow(Family::kChunks, RowKey(key.tenant, key.key), nullptr, record));
   if (!found) return std::nullopt;
@@ -42,7 +42,7 @@ absl::StatusOr<std::optional<v1::ChunkRecord>> RocksIndex::GetChunk(const ChunkK
 }
 
 absl::StatusOr<std::vector<std::optional<v1::ChunkRecord>>> RocksIndex::GetChunks(std::span<const ChunkKey> keys) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   std::vector<std::optional<v1::ChunkRecord>> records(keys.size());
   for (size_t begin = 0; begin < keys.size(); begin += kMultiGetRows) {
     const size_t count = std::min(kMultiGetRows, keys.size() - begin);
@@ -89,7 +89,7 @@ absl::Status RocksIndex::VisitRange(Family family, const std::string& prefix, co
 }
 
 absl::Status RocksIndex::VisitChunks(TenantId tenant, const std::optional<Digest>& after, const ChunkVisitor& visit) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   const auto start = after ? std::optional(RowKey(tenant, *after)) : std::nullopt;
   return VisitRange(
       Family::kChunks, TenantKey(tenant), start, nullptr, [&](std::string_view key, std::string_view value) {
@@ -104,7 +104,7 @@ absl::Status RocksIndex::VisitChunks(TenantId tenant, const std::optional<Digest
 
 absl::Status RocksIndex::VisitSecondary(Family family, const std::string& prefix, const std::optional<Digest>& after,
                                         const RowFilter& belongs, const ChunkVisitor& visit) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   rocksdb::DB& db = db_->db();
   rocksdb::ManagedSnapshot snapshot(&db);
   const auto start = after ? std::optional(prefix + std::string(after->view())) : std::nullopt;
@@ -144,7 +144,7 @@ absl::Status RocksIndex::VisitChunksOfDocument(TenantId tenant, const std::strin
 }
 
 absl::StatusOr<std::optional<v1::TextRecord>> RocksIndex::GetText(TenantId tenant, const Digest& key) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   v1::TextRecord record;
   KDN_ASSIGN_OR_RETURN(const bool found, ReadRow(Family::kTexts, RowKey(tenant, key), nullptr, record));
   if (!found) return std::nullopt;
@@ -152,7 +152,7 @@ absl::StatusOr<std::optional<v1::TextRecord>> RocksIndex::GetText(TenantId tenan
 }
 
 absl::Status RocksIndex::VisitTexts(TenantId tenant, const TextVisitor& visit) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   return VisitRange(Family::kTexts, TenantKey(tenant), std::nullopt, nullptr,
                     [&](std::string_view key, std::string_view value) {
                       const auto parsed = ParseRowKey(key);
@@ -163,7 +163,7 @@ absl::Status RocksIndex::VisitTexts(TenantId tenant, const TextVisitor& visit) {
 }
 
 absl::StatusOr<std::optional<v1::ModelRecord>> RocksIndex::GetModel(TenantId tenant, const Digest& fingerprint) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   v1::ModelRecord record;
   KDN_ASSIGN_OR_RETURN(const bool found, ReadRow(Family::kModels, RowKey(tenant, fingerprint), nullptr, record));
   if (!found) return std::nullopt;
@@ -171,7 +171,7 @@ absl::StatusOr<std::optional<v1::ModelRecord>> RocksIndex::GetModel(TenantId ten
 }
 
 absl::Status RocksIndex::VisitModels(TenantId tenant, const ModelVisitor& visit) {
-  KDN_ASSIGN_OR_RETURN(const Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   return VisitRange(Family::kModels, TenantKey(tenant), std::nullopt, nullptr,
                     [&](std::string_view key, std::string_view value) {
                       const auto parsed = ParseRowKey(key);

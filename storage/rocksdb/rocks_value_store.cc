@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kMaxMetadataBytes = 64 * 1024;
 // Keys, checksums, and RocksDB's own headers of a record.
 constexpr uint64_t kOverheadBytes = 96;
+// How long opening again waits for calls in progress.
+constexpr int64_t kPausePatienceMs = 100;
 
 }  // namespace
 
@@ -27,7 +29,7 @@ RocksValueStore::RocksValueStore(const RocksValueStoreOptions& options, Parts pa
       env_(std::move(parts.env)),
       db_(std::move(parts.db)),
       gate_(options.path),
-      writer_(*options.clock, options.path),
+      writer_({options.path, env_, options.clock, options.reserve_bytes}),
       lock_(parts.lock),
       groups_(std::move(parts.groups)),
       next_group_(parts.next_group) {
@@ -39,13 +41,17 @@ RocksValueStore::~RocksValueStore() { Close().IgnoreError(); }
 absl::Status RocksValueStore::Close() {
   absl::MutexLock close_lock(&close_mutex_);
   gate_.Shut();
-  if (db_ == nullptr) return absl::OkStatus();
   {
     absl::MutexLock lock(&syncer_mutex_);
     stopping_ = true;
   }
   if (syncer_.joinable()) syncer_.join();
-  const absl::Status flushed = db_->Flush(ValueDb::FlushMode::kWait);
+  absl::Status flushed;
+  if (writer_.broken()) {
+    flushed = Unavailable(options_.path, ": closed while its disk fails");
+  } else if (db_ != nullptr) {
+    flushed = db_->Flush(ValueDb::FlushMode::kWait);
+  }
   db_.reset();
   if (lock_ != nullptr) env_->UnlockFile(std::exchange(lock_, nullptr)).PermitUncheckedError();
   return flushed;
@@ -57,7 +63,8 @@ void RocksValueStore::RunSyncer() {
   while (!syncer_mutex_.AwaitWithTimeout(absl::Condition(&stopping), absl::Milliseconds(options_.sync_interval_ms))) {
     if (!std::exchange(unsynced_, false)) continue;
     syncer_mutex_.Unlock();
-    const absl::Status synced = writer_.Sync(db_->db(), db_->control());
+    const auto use = Enter();
+    const absl::Status synced = !use.ok() ? use.status() : writer_.Sync(db_->db(), db_->failures(), db_->control());
     syncer_mutex_.Lock();
     if (!synced.ok()) {
       unsynced_ = true;
@@ -67,22 +74,33 @@ void RocksValueStore::RunSyncer() {
 }
 
 absl::Status RocksValueStore::Sync() {
-  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
-  const absl::Status synced = writer_.Sync(db_->db(), db_->control());
+  ReopenIfDue();
+  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
+  const absl::Status synced = writer_.Sync(db_->db(), db_->failures(), db_->control());
   absl::MutexLock lock(&syncer_mutex_);
   const absl::Status earlier = std::exchange(unreported_, absl::OkStatus());
   return synced.ok() ? earlier : synced;
 }
 
-absl::Status RocksValueStore::CheckSpace(uint64_t record_bytes) const {
-  if (options_.reserve_bytes == 0) return absl::OkStatus();
-  uint64_t free_bytes = 0;
-  KDN_RETURN_IF_ERROR(FromRocks(env_->GetFreeSpace(options_.path, &free_bytes), options_.path));
-  if (free_bytes < options_.reserve_bytes || free_bytes - options_.reserve_bytes < record_bytes) {
-    return ResourceExhausted(options_.path, ": ", free_bytes, " bytes free, ", options_.reserve_bytes,
-                             " reserved, a value needs ", record_bytes);
+absl::StatusOr<UseGate::Use> RocksValueStore::Enter() const {
+  KDN_ASSIGN_OR_RETURN(UseGate::Use use, gate_.Enter());
+  if (db_ == nullptr) {
+    return Unavailable(options_.path, ": the values could not be opened again after the disk failed");
   }
-  return absl::OkStatus();
+  return use;
+}
+
+void RocksValueStore::ReopenIfDue() {
+  if (!writer_.ShouldReopen() || !gate_.TryPause(kPausePatienceMs)) return;
+  db_.reset();
+  const ValueDb::Options options{options_.path, env_};
+  if (auto opened = ValueDb::Open(options); opened.ok()) {
+    db_ = *std::move(opened);
+    writer_.Reopened();
+  } else if (auto readable = ValueDb::OpenReadOnly(options); readable.ok()) {
+    db_ = *std::move(readable);
+  }
+  gate_.Unpause();
 }
 
 absl::Status RocksValueStore::BeginGroup() {
@@ -133,13 +151,13 @@ void RocksValueStore::GiveUp(const Slot& slot, uint64_t record_bytes) {
 }
 
 absl::StatusOr<ValueLocation> RocksValueStore::Put(ByteSpan metadata, ByteSpan payload) {
+  ReopenIfDue();
   if (metadata.size() > kMaxMetadataBytes || payload.size() > kMaxRocksPayloadBytes) {
     return InvalidArgument("value with ", metadata.size(), " bytes of metadata (at most ", kMaxMetadataBytes, ") and ",
                            payload.size(), " of payload (at most ", kMaxRocksPayloadBytes, ")");
   }
-  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
   const uint64_t record_bytes = RecordBytes(metadata.size(), payload.size());
-  KDN_RETURN_IF_ERROR(CheckSpace(record_bytes));
   KDN_ASSIGN_OR_RETURN(const Slot slot, Reserve(record_bytes));
   const std::string key = ValueKey(slot.group, slot.sequence);
   std::array<uint8_t, kPayloadTrailerBytes> trailer;
@@ -154,7 +172,8 @@ absl::StatusOr<ValueLocation> RocksValueStore::Put(ByteSpan metadata, ByteSpan p
   }
   rocksdb::WriteOptions write;
   write.sync = options_.sync == SyncMode::kAlways;
-  const absl::Status written = added.ok() ? writer_.Write(db_->db(), write, batch) : FromRocks(added, options_.path);
+  const absl::Status written = added.ok() ? writer_.Write(db_->db(), db_->failures(), write, batch, WriteKind::kGrowing)
+                                          : FromRocks(added, options_.path);
   if (!written.ok()) {
     GiveUp(slot, record_bytes);
     return written;
@@ -175,7 +194,7 @@ absl::Status RocksValueStore::Missing(const ValueLocation& location) const {
 }
 
 absl::StatusOr<SharedBytes> RocksValueStore::Get(const ValueLocation& location, ByteRange range) {
-  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
   if (range.offset > location.length || range.length > location.length - range.offset) {
     return OutOfRange("range ", range.offset, "+", range.length, " of a value of ", location.length, " bytes");
   }
@@ -227,7 +246,7 @@ uint64_t RocksValueStore::DiskBytes() const {
 }
 
 absl::Status RocksValueStore::SealActive() {
-  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
   {
     absl::MutexLock lock(&mutex_);
     if (active_ == 0) return absl::OkStatus();
@@ -238,7 +257,8 @@ absl::Status RocksValueStore::SealActive() {
 }
 
 absl::Status RocksValueStore::DropGroup(uint64_t id) {
-  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
+  ReopenIfDue();
+  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
   {
     absl::MutexLock lock(&mutex_);
     const auto group = groups_.find(id);
@@ -248,7 +268,7 @@ absl::Status RocksValueStore::DropGroup(uint64_t id) {
     }
     groups_.erase(group);
   }
-  return db_->EraseGroup(id);
+  return db_->EraseGroup(id, writer_);
 }
 
 void RocksValueStore::VisitRecord(const std::string& key, std::string_view row, const ScanOptions& options,
@@ -268,7 +288,7 @@ void RocksValueStore::VisitRecord(const std::string& key, std::string_view row, 
 
 absl::Status RocksValueStore::Scan(uint64_t id, const ScanOptions& options,
                                    const std::function<void(const ScannedValue&)>& visit) {
-  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, gate_.Enter());
+  KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
   {
     absl::MutexLock lock(&mutex_);
     if (!groups_.contains(id)) return NotFound("value group ", id, " is gone");

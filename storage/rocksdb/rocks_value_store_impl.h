@@ -62,7 +62,10 @@ class RocksValueStore final : public ValueStore {
   absl::StatusOr<Slot> Reserve(uint64_t record_bytes);
   void Settle(const Slot& slot, uint64_t payload_bytes);
   void GiveUp(const Slot& slot, uint64_t record_bytes);
-  absl::Status CheckSpace(uint64_t record_bytes) const;
+  // Unavailable when closed, or when opening again has failed.
+  absl::StatusOr<UseGate::Use> Enter() const;
+  // After a log could not be written: opens the database again, as soon as there is space. Call without a Use.
+  void ReopenIfDue();
   absl::Status BeginGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // DataLoss for a value that should be there, NotFound when its group was dropped.
   absl::Status Missing(const ValueLocation& location) const;
@@ -75,7 +78,7 @@ class RocksValueStore final : public ValueStore {
 
   const RocksValueStoreOptions options_;
   const std::shared_ptr<rocksdb::Env> env_;
-  std::unique_ptr<ValueDb> db_;  // null once closed
+  std::unique_ptr<ValueDb> db_;  // changes only while gate_ is paused or shut; null once closed
   mutable UseGate gate_;
   ResumingWriter writer_;
 

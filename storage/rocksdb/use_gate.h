@@ -1,6 +1,7 @@
 #ifndef KDN_STORAGE_ROCKSDB_USE_GATE_H_
 #define KDN_STORAGE_ROCKSDB_USE_GATE_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -28,8 +29,12 @@ class UseGate {
   // `what` is the name of the database in messages.
   explicit UseGate(std::string what) : what_(std::move(what)) {}
 
-  // Unavailable once Shut was called.
+  // Unavailable once Shut was called. Waits while paused.
   absl::StatusOr<Use> Enter();
+  // Waits until every Use is gone and lets nobody in until Unpause. False, with nothing changed, when that takes longer
+  // than `patience_ms` (a caller may hold a Use itself) or the gate is shut.
+  bool TryPause(int64_t patience_ms);
+  void Unpause();
   // Waits until every Use is gone and lets nobody in any more. Idempotent.
   void Shut();
 
@@ -39,6 +44,7 @@ class UseGate {
   const std::string what_;
   absl::Mutex mutex_;
   int users_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
   bool shut_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -27,6 +27,7 @@ constexpr uint64_t kMinBlobBytes = 4096;
 constexpr uint64_t kBlobFileBytes = 256u << 20;
 constexpr size_t kBlockCacheBytes = 8u << 20;
 constexpr size_t kKeyBytes = 16;
+constexpr size_t kNumFamilies = 3;
 
 rocksdb::DBOptions DatabaseOptions(const ValueDb::Options& options) {
   rocksdb::DBOptions db;
@@ -83,6 +84,19 @@ uint32_t RecordChecksum(std::string_view key, std::string_view body) {
   return Crc32cExtend(Crc32c(AsBytes(key)), AsBytes(body));
 }
 
+absl::Status CheckFamilies(const rocksdb::DBOptions& db_options, const std::string& directory) {
+  std::vector<std::string> present;
+  KDN_RETURN_IF_ERROR(FromRocksOpen(rocksdb::DB::ListColumnFamilies(db_options, directory, &present), directory));
+  for (const std::string& name : present) {
+    if (name != kRecords && name != kPayloads && name != rocksdb::kDefaultColumnFamilyName) {
+      return FailedPrecondition(directory, ": column family '", name, "' is unknown to value format ", kValueDbFormat,
+                                ": start the version that wrote it, or move the folder away");
+    }
+  }
+  if (present.size() != kNumFamilies) return DataLoss(directory, ": a column family is missing");
+  return absl::OkStatus();
+}
+
 void AppendChecksum(uint32_t crc, std::string& out) {
   for (int shift = 0; shift < 32; shift += 8) out.push_back(static_cast<char>(crc >> shift));
 }
@@ -121,8 +135,17 @@ absl::StatusOr<OpenedRecord> OpenRecord(std::string_view key, std::string_view r
 
 uint32_t PayloadChecksum(std::string_view key, ByteSpan payload) { return Crc32cExtend(Crc32c(AsBytes(key)), payload); }
 
-absl::Status ValueDb::Start(const Options& options, const rocksdb::DBOptions& db_options) {
+absl::Status ValueDb::Start(const Options& options, Mode mode) {
   env_ = options.env;
+  rocksdb::DBOptions db_options = DatabaseOptions(options);
+  db_options.listeners = {failures_};
+  if (mode == Mode::kCreate) {
+    db_options.create_if_missing = true;
+    db_options.create_missing_column_families = true;
+    db_options.error_if_exists = true;
+  } else {
+    KDN_RETURN_IF_ERROR(CheckFamilies(db_options, options.directory));
+  }
   const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
       {rocksdb::kDefaultColumnFamilyName, FamilyOptions()},
       {std::string(kRecords), FamilyOptions()},
@@ -130,8 +153,10 @@ absl::Status ValueDb::Start(const Options& options, const rocksdb::DBOptions& db
   };
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
-  KDN_RETURN_IF_ERROR(
-      FromRocksOpen(rocksdb::DB::Open(db_options, options.directory, families, &handles, &db), options.directory));
+  const rocksdb::Status status =
+      mode == Mode::kReadOnly ? rocksdb::DB::OpenForReadOnly(db_options, options.directory, families, &handles, &db)
+                              : rocksdb::DB::Open(db_options, options.directory, families, &handles, &db);
+  KDN_RETURN_IF_ERROR(FromRocksOpen(status, options.directory));
   db_.reset(db);
   control_ = handles[0];
   records_ = handles[1];
@@ -140,12 +165,8 @@ absl::Status ValueDb::Start(const Options& options, const rocksdb::DBOptions& db
 }
 
 absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Create(const Options& options) {
-  rocksdb::DBOptions db_options = DatabaseOptions(options);
-  db_options.create_if_missing = true;
-  db_options.create_missing_column_families = true;
-  db_options.error_if_exists = true;
   std::unique_ptr<ValueDb> values(new ValueDb);
-  KDN_RETURN_IF_ERROR(values->Start(options, db_options));
+  KDN_RETURN_IF_ERROR(values->Start(options, Mode::kCreate));
   KDN_RETURN_IF_ERROR(FromRocks(
       values->db_->Put(rocksdb::WriteOptions(), values->control_, ToSlice(kFormatKey), std::to_string(kValueDbFormat)),
       options.directory));
@@ -154,19 +175,8 @@ absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Create(const Options& options)
 }
 
 absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Open(const Options& options) {
-  const rocksdb::DBOptions db_options = DatabaseOptions(options);
-  std::vector<std::string> present;
-  KDN_RETURN_IF_ERROR(
-      FromRocksOpen(rocksdb::DB::ListColumnFamilies(db_options, options.directory, &present), options.directory));
-  for (const std::string& name : present) {
-    if (name != kRecords && name != kPayloads && name != rocksdb::kDefaultColumnFamilyName) {
-      return FailedPrecondition(options.directory, ": column family '", name, "' is unknown to value format ",
-                                kValueDbFormat, ": start the version that wrote it, or move the folder away");
-    }
-  }
-  if (present.size() != 3) return DataLoss(options.directory, ": a column family is missing");
   std::unique_ptr<ValueDb> values(new ValueDb);
-  KDN_RETURN_IF_ERROR(values->Start(options, db_options));
+  KDN_RETURN_IF_ERROR(values->Start(options, Mode::kReadWrite));
   std::string format;
   KDN_RETURN_IF_ERROR(FromRocksOpen(
       values->db_->Get(rocksdb::ReadOptions(), values->control_, ToSlice(kFormatKey), &format), options.directory));
@@ -174,6 +184,12 @@ absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::Open(const Options& options) {
     return FailedPrecondition(options.directory, ": values of format ", format, ", this version reads up to ",
                               kValueDbFormat, ": start the version that wrote them, or move the folder away");
   }
+  return values;
+}
+
+absl::StatusOr<std::unique_ptr<ValueDb>> ValueDb::OpenReadOnly(const Options& options) {
+  std::unique_ptr<ValueDb> values(new ValueDb);
+  KDN_RETURN_IF_ERROR(values->Start(options, Mode::kReadOnly));
   return values;
 }
 
@@ -192,14 +208,14 @@ absl::Status ValueDb::Flush(FlushMode mode) {
   return FromRocks(db_->Flush(flush, {control_, records_, payloads_}), db_->GetName());
 }
 
-absl::Status ValueDb::EraseGroup(uint64_t group) {
+absl::Status ValueDb::EraseGroup(uint64_t group, ResumingWriter& writer) {
   const std::string begin = ValueKey(group, 0);
   const std::string end = ValueKey(group + 1, 0);
   rocksdb::WriteBatch batch;
   rocksdb::Status status = batch.DeleteRange(records_, begin, end);
   if (status.ok()) status = batch.DeleteRange(payloads_, begin, end);
-  if (status.ok()) status = db_->Write(rocksdb::WriteOptions(), &batch);
   KDN_RETURN_IF_ERROR(FromRocks(status, db_->GetName()));
+  KDN_RETURN_IF_ERROR(writer.Write(*db_, *failures_, rocksdb::WriteOptions(), batch, WriteKind::kShrinking));
   const rocksdb::Slice first(begin);
   const rocksdb::Slice last(end);
   rocksdb::CompactRangeOptions options;

@@ -12,6 +12,7 @@
 #include "kernels/base/bytes.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
+#include "storage/rocksdb/resuming_writer.h"
 
 namespace kdn {
 
@@ -30,9 +31,12 @@ class ValueDb {
   static absl::StatusOr<std::unique_ptr<ValueDb>> Create(const Options& options);
   // Opens one. DataLoss when it is damaged, FailedPrecondition when a later version wrote it.
   static absl::StatusOr<std::unique_ptr<ValueDb>> Open(const Options& options);
+  // As Open, for reading only: needs no space.
+  static absl::StatusOr<std::unique_ptr<ValueDb>> OpenReadOnly(const Options& options);
   ~ValueDb();
 
   rocksdb::DB& db() { return *db_; }
+  const FailureListener& failures() const { return *failures_; }
   rocksdb::ColumnFamilyHandle* records() { return records_; }
   rocksdb::ColumnFamilyHandle* payloads() { return payloads_; }
   rocksdb::ColumnFamilyHandle* control() { return control_; }
@@ -41,13 +45,15 @@ class ValueDb {
   enum class FlushMode { kStart, kWait };
   absl::Status Flush(FlushMode mode);
   // Deletes a group's rows and gives the space of its blob files back.
-  absl::Status EraseGroup(uint64_t group);
+  absl::Status EraseGroup(uint64_t group, ResumingWriter& writer);
 
  private:
   ValueDb() = default;
-  absl::Status Start(const Options& options, const rocksdb::DBOptions& db_options);
+  enum class Mode { kCreate, kReadWrite, kReadOnly };
+  absl::Status Start(const Options& options, Mode mode);
 
   std::shared_ptr<rocksdb::Env> env_;
+  const std::shared_ptr<FailureListener> failures_ = std::make_shared<FailureListener>();
   std::unique_ptr<rocksdb::DB> db_;
   rocksdb::ColumnFamilyHandle* control_ = nullptr;
   rocksdb::ColumnFamilyHandle* records_ = nullptr;
