@@ -38,7 +38,8 @@ def parse(arguments):
                     "in the same interleaved rounds, prints one table and writes JSON.",
         epilog="Benchmarks that want traces, long texts or real KV read $KDN_DATA and $KDN_KV and say when they are "
                "unset.")
-    parser.add_argument("name", help="a benchmark, or 'list' to see all")
+    parser.add_argument("name", help="a benchmark, or 'list' to see all, or 'show' to print a report")
+    parser.add_argument("report", nargs="?", type=pathlib.Path, metavar="FILE.json", help="what 'show' prints")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE.json", help="write the report there")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--no-build", action="store_true", help="use the programs as they are in build/release")
@@ -60,6 +61,15 @@ def main(arguments):
         for name in BENCHMARKS:
             print(f"{name:12} {importlib.import_module(name).SUMMARY}")
         return 0
+    if args.name == "show":
+        if not args.report:
+            print("bench: show takes a report, such as one of bench/results", file=sys.stderr)
+            return 2
+        report_module.Report.read(args.report).print()
+        return 0
+    if args.report:
+        print(f"bench: {args.name} takes no FILE.json; write to one with --out", file=sys.stderr)
+        return 2
     if args.name not in BENCHMARKS:
         print(f"bench: no benchmark '{args.name}' (one of: {', '.join(BENCHMARKS)})", file=sys.stderr)
         return 2

@@ -40,6 +40,17 @@ class Report:
     def note(self, text):
         self.notes.append(text)
 
+    @classmethod
+    def read(cls, path):
+        """A report written before, for print()."""
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        report = cls.__new__(cls)
+        report.name = document["benchmark"]
+        report.rows, report.notes, report.samples = (document.pop(key) for key in ("rows", "notes", "samples"))
+        report.head = document
+        return report
+
     def finish(self):
         self.head["machine"]["load_average_after"] = os.getloadavg()
 
