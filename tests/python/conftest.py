@@ -12,12 +12,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "client" / "python"))
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "model: loads a demonstration model's weights")
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
-    config.addinivalue_line("markers", "torture: crash and corruption torture of the daemon")
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
         parameters = getattr(item, "callspec", None)

@@ -3,8 +3,6 @@
 import hashlib
 from types import SimpleNamespace
 
-import torch
-
 from kdn.errors import KdnError
 
 

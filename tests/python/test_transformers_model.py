@@ -6,7 +6,6 @@ import dataclasses
 import pytest
 import torch
 import transformers as hf
-
 from kdn import transformers as kt
 from kdn.spec import AttentionKind, DType, RopeStyle
 

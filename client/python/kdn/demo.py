@@ -73,6 +73,8 @@ def _prefill(loaded: Any, text: str, continuation: str, options: argparse.Namesp
     report = _answer(loaded, prefix.inputs(continuation), len(prefix.token_ids), begin)
     begin = time.perf_counter()
     stored = session.store(prefix)
+    if stored.tokens_present < len(prefix.token_ids):
+        raise RuntimeError(f"kdnd kept {stored.tokens_present} of {len(prefix.token_ids)} tokens: {stored.details}")
     return {
         **_prefix_report(prefix),
         **report,

@@ -188,7 +188,8 @@ class KdnModel:
     def store(self, prefix: Prefix) -> Any:
         """Stores what KDN lacks of `prefix`, under its tokens, and under its text where it has one.
 
-        Returns the client's result. Raises KdnError.
+        Returns the client's result (`kdn.StoreResult`): chunks that the server rejected are said there. Raises KdnError
+        when the call as a whole failed.
         """
         kv = prefix.kv
         if self._sliding_rows is SlidingRows.END:
