@@ -23,6 +23,8 @@ constexpr uint64_t kMinGroupsInCapacity = 16;
 constexpr uint64_t kMinGroupBytes = uint64_t{64} << 10;
 constexpr uint64_t kMaxAllocationBytes = uint64_t{16} << 20;
 constexpr size_t kMaxMarkerBytes = 4096;
+// What RocksDB needs for flushing and compacting an index.
+constexpr uint64_t kIndexFreeBytes = uint64_t{64} << 20;
 
 std::string_view KindName(ValuesKind kind) { return kind == ValuesKind::kSegments ? "segments" : "rocksdb"; }
 
@@ -195,6 +197,9 @@ absl::StatusOr<OpenedStore> OpenChunkStore(const ChunkStoreOptions& options, con
   RocksIndexOptions index_options;
   index_options.path = options.path;
   index_options.block_cache_bytes = options.block_cache_bytes;
+  // The values stop first; what they leave keeps the index working. Not more than it needs, so that a daemon can start
+  // and recover on a disk that others filled.
+  index_options.min_free_bytes = std::min(options.reserve_bytes / 2, kIndexFreeBytes);
   index_options.clock = environment.clock;
   index_options.file_system = environment.rocks_file_system;
   KDN_ASSIGN_OR_RETURN(OpenedIndex index, OpenRocksIndex(index_options));

@@ -29,8 +29,9 @@ struct RocksIndexOptions {
   // All blocks are verified while opening an index of at most this size (about 1 s); a larger one only block by block
   // as it is read.
   uint64_t verify_at_open_bytes = 1u << 30;
-  // Commits that add rows are refused while less than this is free: RocksDB then never meets a full disk.
-  uint64_t min_free_bytes = 64u << 20;
+  // Commits that add rows are refused while less than this is free (0: never): RocksDB then hardly meets a full disk,
+  // which it survives, but slowly.
+  uint64_t min_free_bytes = 0;
   const Clock* clock = &Clock::System();
   // Fills a buffer with secret random bytes; unset = the operating system's.
   std::function<void(MutableByteSpan)> random;

@@ -23,9 +23,9 @@ struct RocksValueStoreOptions {
   uint64_t group_bytes = 256u << 20;  // a larger value gets a group of its own
   SyncMode sync = SyncMode::kBatch;
   int64_t sync_interval_ms = 50;  // of SyncMode::kBatch
-  // Free space of the file system that Puts leave alone. Below it the database has room for its own work (flushing,
-  // deleting): with less than 64 MiB RocksDB may meet a full disk, which it survives, but slowly.
-  uint64_t reserve_bytes = 64u << 20;
+  // Free space of the file system that Puts leave alone (0: none). It is room for the database's own work; with less
+  // than 64 MiB RocksDB may meet a full disk, which it survives, but slowly.
+  uint64_t reserve_bytes = 0;
   const Clock* clock = &Clock::System();
   // Null = the machine's. Shared with RocksDB, which keeps it until closed. For fault injection.
   std::shared_ptr<rocksdb::FileSystem> file_system;
