@@ -169,10 +169,10 @@ absl::StatusOr<std::vector<ModelInfo>> Admin::ListModels(const Caller& caller) {
 
 absl::StatusOr<ChunkStore::CompactResult> Admin::Compact() {
   ChunkStore::CompactResult result;
-  result.bytes_before = c_.evictor().UsedBytes();
+  result.bytes_before = c_.evictor().MeasureBytes();
   KDN_RETURN_IF_ERROR(c_.evictor().Compact());
   KDN_RETURN_IF_ERROR(c_.index().Compact());
-  result.bytes_after = c_.evictor().UsedBytes();
+  result.bytes_after = c_.evictor().MeasureBytes();
   return result;
 }
 

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kHousekeepingIntervalMs = 1000;
 // Between whole rounds over the rows for expired ones.
 constexpr int64_t kSweepIntervalMs = 60'000;
+// Free space, beyond the reserve, from which on stores are worth trying again.
+constexpr uint64_t kMinFreeBytes = uint64_t{1} << 20;
 // Sweeper steps in one housekeeping round.
 constexpr int kSweepStepsPerRound = 16;
 
@@ -60,11 +62,15 @@ void Maintenance::HousekeepingStep() {
   } else if (*evicted > 0) {
     Log(LogLevel::kInfo, "evicted", {{"groups", uint64_t{*evicted}}, {"used_bytes", c_.evictor().UsedBytes()}});
   }
-  if (c_.read_only()) {
-    // Room for the smallest of writes: whether there is room for a store, that store finds out.
-    if (c_.evictor().TryAdmit(0).has_value()) c_.ClearReadOnly();
-  }
+  if (c_.read_only() && HasSpaceAgain()) c_.ClearReadOnly();
   Sweep();
+}
+
+bool Maintenance::HasSpaceAgain() {
+  const absl::StatusOr<uint64_t> free_bytes = c_.disk_space().FreeBytes();
+  // Whether there is room for a certain store, that store finds out.
+  return free_bytes.ok() && *free_bytes >= c_.options().reserve_bytes + kMinFreeBytes &&
+         c_.evictor().TryAdmit(0).has_value();
 }
 
 void Maintenance::Sweep() {

@@ -28,6 +28,7 @@ class Maintenance {
   absl::Status SyncStep();
 
  private:
+  bool HasSpaceAgain();
   void Sweep();
   // Runs `step` every `interval_ms` until stopped.
   template <typename Step>

@@ -12,6 +12,8 @@ namespace {
 constexpr uint64_t kRecordOverheadBytes = 8192;
 // Groups that one admission may evict before it gives up.
 constexpr int kMaxEvictionsPerAdmission = 64;
+// Admissions between two looks at the size of the index, which grows by a row each.
+constexpr uint32_t kAdmissionsPerIndexCheck = 64;
 // The background keeps free space this far above the reserve, so that admissions rarely wait.
 constexpr double kFreeHigh = 1.25;
 constexpr double kFreeLow = 1.5;
@@ -39,11 +41,14 @@ void Admission::Release() {
 }
 
 Evictor::Evictor(const EvictorOptions& options, const GroupRewriter::Dependencies& dependencies, DiskSpace& disk_space)
-    : options_(options), d_(dependencies), disk_space_(disk_space), rewriter_(dependencies) {}
+    : options_(options), d_(dependencies), disk_space_(disk_space), rewriter_(dependencies) {
+  RefreshIndexBytes();
+}
 
-uint64_t Evictor::UsedBytes() const { return d_.values.DiskBytes() + d_.index.DiskBytes(); }
+uint64_t Evictor::UsedBytes() const { return d_.values.DiskBytes() + index_bytes_.load(std::memory_order_relaxed); }
 
 bool Evictor::Reserve(uint64_t needed, uint64_t free_bytes) {
+  if (admissions_.fetch_add(1, std::memory_order_relaxed) % kAdmissionsPerIndexCheck == 0) RefreshIndexBytes();
   absl::MutexLock lock(&account_mutex_);
   const uint64_t total = admitted_bytes_ + needed;
   if (options_.capacity_bytes != 0 && UsedBytes() + total + options_.growth_step_bytes > options_.capacity_bytes) {
@@ -59,6 +64,10 @@ std::optional<Admission> Evictor::TryAdmit(uint64_t bytes) {
   const absl::StatusOr<uint64_t> free_bytes = disk_space_.FreeBytes();
   if (!free_bytes.ok() || !Reserve(needed, *free_bytes)) return std::nullopt;
   return Admission(this, needed);
+}
+
+bool Evictor::CouldFree(uint64_t needed, uint64_t free_bytes) const {
+  return options_.reserve_bytes == 0 || free_bytes + UsedBytes() >= options_.reserve_bytes + needed;
 }
 
 bool Evictor::HasRoom(uint64_t bytes) {
@@ -81,7 +90,7 @@ absl::StatusOr<Admission> Evictor::Admit(uint64_t bytes) {
     KDN_ASSIGN_OR_RETURN(free_bytes, disk_space_.FreeBytes());
     if (Reserve(needed, free_bytes)) return Admission(this, needed);
     bool evicted = false;
-    if (evictions < kMaxEvictionsPerAdmission) {
+    if (evictions < kMaxEvictionsPerAdmission && CouldFree(needed, free_bytes)) {
       KDN_ASSIGN_OR_RETURN(evicted, EvictOldest());
     }
     if (!evicted) {
@@ -101,12 +110,13 @@ absl::StatusOr<uint64_t> Evictor::ExcessBytes(double share, double free_factor) 
   if (options_.reserve_bytes != 0) {
     KDN_ASSIGN_OR_RETURN(const uint64_t free_bytes, disk_space_.FreeBytes());
     const uint64_t wanted = ShareOf(free_factor, options_.reserve_bytes);
-    if (free_bytes < wanted) excess = std::max(excess, wanted - free_bytes);
+    if (free_bytes < wanted && CouldFree(0, free_bytes)) excess = std::max(excess, wanted - free_bytes);
   }
   return excess;
 }
 
 absl::StatusOr<uint32_t> Evictor::Run() {
+  RefreshIndexBytes();
   KDN_ASSIGN_OR_RETURN(uint64_t excess, ExcessBytes(options_.high_watermark, kFreeHigh));
   if (excess == 0) return 0;
   uint32_t dropped = 0;

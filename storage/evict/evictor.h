@@ -1,6 +1,7 @@
 #ifndef KDN_STORAGE_EVICT_EVICTOR_H_
 #define KDN_STORAGE_EVICT_EVICTOR_H_
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -47,8 +48,9 @@ class Admission {
 };
 
 // Keeps the store within its capacity. The limit is hard: what is on disk plus what has been admitted never exceeds it;
-// an admission that would first evicts, oldest group first. Run, called now and then from the background, evicts ahead
-// of that between the watermarks. Thread-safe; one eviction at a time.
+// an admission that would first evicts, oldest group first. Where evicting everything could not give the file system
+// its reserve back, because others fill it, nothing is evicted for it: reads go on and stores are refused. Run, called
+// now and then from the background, evicts ahead of that between the watermarks. Thread-safe; one eviction at a time.
 class Evictor {
  public:
   Evictor(const EvictorOptions& options, const GroupRewriter::Dependencies& dependencies, DiskSpace& disk_space);
@@ -68,15 +70,23 @@ class Evictor {
   absl::StatusOr<uint32_t> Compact();
 
   uint64_t capacity_bytes() const { return options_.capacity_bytes; }
-  // On disk now, index included.
+  // On disk now, index included (as of the last round or the last few admissions: asking the index is slow).
   uint64_t UsedBytes() const;
+  // The same, asking the index now.
+  uint64_t MeasureBytes() {
+    RefreshIndexBytes();
+    return UsedBytes();
+  }
 
  private:
   friend class Admission;
 
+  void RefreshIndexBytes() { index_bytes_.store(d_.index.DiskBytes(), std::memory_order_relaxed); }
   // Bytes that have to go before usage is within `share` of the capacity and `free_factor` x reserve is free.
   absl::StatusOr<uint64_t> ExcessBytes(double share, double free_factor);
   bool Reserve(uint64_t needed, uint64_t free_bytes) ABSL_LOCKS_EXCLUDED(account_mutex_);
+  // Whether eviction could bring `free_bytes` up to the reserve and `needed` more.
+  bool CouldFree(uint64_t needed, uint64_t free_bytes) const;
   bool HasRoom(uint64_t bytes) ABSL_LOCKS_EXCLUDED(account_mutex_);
   // Evicts the oldest group that can go; false when there is none.
   absl::StatusOr<bool> EvictOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
@@ -87,6 +97,8 @@ class Evictor {
   DiskSpace& disk_space_;
   absl::Mutex step_mutex_;  // held through an eviction; taken before any KeyLocks
   GroupRewriter rewriter_ ABSL_GUARDED_BY(step_mutex_);
+  std::atomic<uint64_t> index_bytes_{0};
+  std::atomic<uint32_t> admissions_{0};
   mutable absl::Mutex account_mutex_;
   uint64_t admitted_bytes_ ABSL_GUARDED_BY(account_mutex_) = 0;
 };

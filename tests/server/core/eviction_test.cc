@@ -203,6 +203,20 @@ TEST_F(EvictionTest, EvictsWhenTheFileSystemRunsLow) {
   EXPECT_LT(Rows(12).size(), 12u);
 }
 
+TEST_F(EvictionTest, KeepsEverythingWhenOthersFillTheDisk) {
+  ChunkStoreOptions options = DefaultOptions();
+  options.reserve_bytes = 100'000'000;
+  Open(options, 100'000);
+  Register(model_);
+  for (uint32_t i = 0; i < 12; ++i) ASSERT_TRUE(StoreLone(i).ok());
+  disk_->Set(1'000'000);  // less than the reserve, whatever is evicted
+  EXPECT_EQ(*Evict(), 0u);
+  EXPECT_TRUE(absl::IsResourceExhausted(StoreLone(12).status()));
+  EXPECT_EQ(Rows(12).size(), 12u);
+  disk_->Set(uint64_t{1} << 40);
+  EXPECT_TRUE(StoreLone(12).ok());
+}
+
 TEST_F(EvictionTest, ModelsAndTextsSurviveTheirGroups) {
   OpenSmall(4, 20);
   ASSERT_TRUE(Store(model_, 0).ok());
