@@ -56,6 +56,8 @@ absl::StatusOr<Client*> Session::client() {
   ClientOptions options;
   options.endpoint = options_.endpoint;
   options.call_timeout_ms = options_.timeout_ms;
+  // A person waits for an answer as long as they said; an engine would rather compute.
+  options.dead_after_ms = options_.timeout_ms;
   if (options_.tls || !options_.tls_ca.empty() || !options_.tls_cert.empty()) {
     options.tls = TlsOptions{options_.tls_ca, options_.tls_cert, options_.tls_key, options_.tls_server_name};
   }

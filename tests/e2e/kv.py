@@ -8,6 +8,11 @@ import kdn
 import numpy as np
 
 
+def connect(endpoint, **options):
+    """A client that gives a busy machine time: only test_a_dead_server_costs_once is about how little it needs."""
+    return kdn.Client(endpoint, **{"dead_after": 20.0, "call_timeout": 30.0, "transfer_timeout": 60.0, **options})
+
+
 def spec(layers=4, kv_heads=2, head_dim=32, dtype=kdn.DType.BF16, window_layers=(), window=0, name="weights"):
     """A Llama-like spec; layers named in window_layers slide."""
     frequencies = tuple(float(np.float32(0.9) ** i) for i in range(head_dim // 2))

@@ -26,7 +26,7 @@ class Oracle:
 
     def _run(self, endpoint, model_spec):
         try:
-            with kdn.Client(endpoint) as client:
+            with kv.connect(endpoint) as client:
                 model = client.register_model(model_spec, 64)
                 while True:
                     with self._lock:
@@ -51,7 +51,7 @@ def tokens_of(number):
 def check(endpoint, model_spec, numbers, must_hit):
     """Loads every text: right bytes or a miss; returns the number of hits."""
     hits = 0
-    with kdn.Client(endpoint) as client:
+    with kv.connect(endpoint) as client:
         model = client.register_model(model_spec, 64)
         for number in numbers:
             loaded = kv.empty(model_spec, 64)
@@ -99,7 +99,7 @@ def test_acknowledged_stores_survive_a_hundred_kills(tmp_path):
 def test_other_modes_lose_at_most_what_they_may_and_never_lie(start, sync):
     spec = kv.spec(layers=2, kv_heads=1)
     daemon = start(storage__sync=sync)
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(spec, 64)
         for number in range(20):
             client.store(model, tokens_of(number), kv.make(spec, 64, number))
@@ -113,7 +113,7 @@ def test_other_modes_lose_at_most_what_they_may_and_never_lie(start, sync):
 def test_clean_stop_keeps_everything(start):
     spec = kv.spec(layers=2, kv_heads=1)
     daemon = start(storage__sync="none")
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(spec, 64)
         for number in range(20):
             client.store(model, tokens_of(number), kv.make(spec, 64, number))
@@ -140,7 +140,7 @@ def corruption_loop(tmp_path, rounds, values):
     daemon = Daemon(tmp_path / "data", storage__values=values, storage__sync="always").start()
     served = 0
     for _ in range(rounds):
-        with kdn.Client(daemon.endpoint) as client:
+        with kv.connect(daemon.endpoint) as client:
             model = client.register_model(spec, 64)
             for number in range(12):
                 client.store(model, tokens_of(number), kv.make(spec, 64, number))
@@ -169,7 +169,7 @@ def test_server_vanishing_in_a_retrieve_gives_a_miss_list(start):
     daemon = start()
     tokens = list(range(256 * 16))
     data = kv.make(spec, len(tokens))
-    with kdn.Client(daemon.endpoint, profile="raw") as client:
+    with kv.connect(daemon.endpoint, profile="raw") as client:
         model = client.register_model(spec)
         client.store(model, tokens, data)
         loaded = kv.empty(spec, len(tokens))
@@ -201,7 +201,7 @@ def test_unused_arrays_stay_untouched_after_cancel(start):
     spec = kv.spec(layers=16, kv_heads=4, head_dim=128)
     daemon = start()
     tokens = list(range(256 * 8))
-    with kdn.Client(daemon.endpoint, profile="raw") as client:
+    with kv.connect(daemon.endpoint, profile="raw") as client:
         model = client.register_model(spec)
         client.store(model, tokens, kv.make(spec, len(tokens)))
         loaded = kv.empty(spec, len(tokens))

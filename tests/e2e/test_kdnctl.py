@@ -13,7 +13,7 @@ from daemon import binary, kdnctl
 @pytest.fixture
 def server(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64, "tiny")
         tokens = list(range(128))
         client.store_text(model, "a text", tokens, kv.make(kv.spec(), 128), document="doc")

@@ -17,7 +17,7 @@ def test_second_daemon_on_one_directory_is_refused(start, tmp_path):
         Daemon(first.data).start()
     assert refused.value.code == 1
     assert str(first.data) in refused.value.log and str(first.process.pid) in refused.value.log
-    with kdn.Client(first.endpoint) as client:
+    with kv.connect(first.endpoint) as client:
         assert client.admin("Health")["status"] == "SERVING"
 
 
@@ -60,7 +60,7 @@ def test_a_deadline_of_one_millisecond_is_an_error_or_a_result(start):
     daemon = start()
     spec = kv.spec(layers=16, kv_heads=4, head_dim=128)
     tokens = list(range(1024))
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(spec)
         data = kv.make(spec, 1024)
         client.store(model, tokens, data)
@@ -76,7 +76,7 @@ def test_a_deadline_of_one_millisecond_is_an_error_or_a_result(start):
 
 def test_arguments_that_do_not_fit_are_named(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64)
         with pytest.raises(kdn.KdnError) as error:
             client.register_model(kv.spec(), 128)
@@ -92,7 +92,7 @@ def test_arguments_that_do_not_fit_are_named(start):
 
 def test_a_forked_child_is_told_to_open_its_own_client(start):
     daemon = start()
-    client = kdn.Client(daemon.endpoint)
+    client = kv.connect(daemon.endpoint)
     model = client.register_model(kv.spec(), 64)
     reader, writer = os.pipe()
     child = os.fork()
@@ -103,7 +103,7 @@ def test_a_forked_child_is_told_to_open_its_own_client(start):
         except kdn.KdnError as error:
             answer = error.code
         try:
-            with kdn.Client(daemon.endpoint) as own:
+            with kv.connect(daemon.endpoint) as own:
                 own.register_model(kv.spec(), 64)
             answer += " own works"
         except kdn.KdnError as error:
@@ -121,7 +121,7 @@ def test_a_forked_child_is_told_to_open_its_own_client(start):
 def test_capacity_is_a_hard_limit(start):
     daemon = start(storage__capacity="24MiB", storage__segment_bytes="4MiB")
     spec = kv.spec(layers=8, kv_heads=2, head_dim=64)
-    with kdn.Client(daemon.endpoint, profile="raw") as client:
+    with kv.connect(daemon.endpoint, profile="raw") as client:
         model = client.register_model(spec, 64)
         for number in range(120):
             client.store(model, [number * 64 + i for i in range(64)], kv.make(spec, 64, number))
@@ -143,7 +143,7 @@ def test_disk_full_keeps_reads_and_recovers(start, tmp_path):
     try:
         daemon = start(data="small/data", storage__segment_bytes="4MiB", storage__sync="always")
         spec = kv.spec(layers=8, kv_heads=2, head_dim=64)
-        with kdn.Client(daemon.endpoint, profile="raw") as client:
+        with kv.connect(daemon.endpoint, profile="raw") as client:
             model = client.register_model(spec, 64)
             ballast = mount / "ballast"
             kept = []
@@ -175,7 +175,7 @@ def test_disk_full_keeps_reads_and_recovers(start, tmp_path):
 
 def test_metrics_are_served_and_count(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64)
         client.store(model, list(range(64)), kv.make(kv.spec(), 64))
         client.retrieve(model, list(range(64)), kv.empty(kv.spec(), 64))
@@ -188,7 +188,7 @@ def test_metrics_are_served_and_count(start):
 def test_logs_hold_no_tokens_and_no_text(start):
     daemon = start(log__level="debug")
     secret = "the launch code is swordfish"
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64)
         client.store_text(model, secret, [987654321] * 64, kv.make(kv.spec(), 64))
         client.lookup_text(model, secret)

@@ -15,7 +15,7 @@ def store_and_load(client, model, tokens, data):
 @pytest.mark.parametrize("profile", ["raw", "lossless"])
 def test_round_trip_is_bit_exact(start, profile):
     daemon = start()
-    with kdn.Client(daemon.endpoint, profile=profile) as client:
+    with kv.connect(daemon.endpoint, profile=profile) as client:
         model = client.register_model(kv.spec(), 64)
         tokens = list(range(300))
         data = kv.make(model.spec, 300)
@@ -29,7 +29,7 @@ def test_lossless_is_smaller_than_raw(start):
     daemon = start()
     sizes = {}
     for profile in ("raw", "lossless"):
-        with kdn.Client(daemon.endpoint, profile=profile) as client:
+        with kv.connect(daemon.endpoint, profile=profile) as client:
             model = client.register_model(kv.spec(layers=2, kv_heads=2, head_dim=64, name=profile))
             sizes[profile] = client.store(model, list(range(512)), kv.make(model.spec, 512)).bytes_sent
     assert sizes["lossless"] < 0.75 * sizes["raw"]
@@ -37,7 +37,7 @@ def test_lossless_is_smaller_than_raw(start):
 
 def test_only_the_shared_prefix_is_loaded(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64)
         tokens = list(range(256))
         data = kv.make(model.spec, 256)
@@ -53,7 +53,7 @@ def test_only_the_shared_prefix_is_loaded(start):
 
 def test_storing_again_sends_nothing(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64)
         tokens, data = list(range(128)), kv.make(kv.spec(), 128)
         client.store(model, tokens, data)
@@ -63,7 +63,7 @@ def test_storing_again_sends_nothing(start):
 
 def test_text_is_found_by_its_exact_bytes(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(), 64)
         tokens, data = list(range(100)), kv.make(kv.spec(), 100)
         client.store_text(model, "caf\u00e9", tokens, data)
@@ -77,7 +77,7 @@ def test_text_is_found_by_its_exact_bytes(start):
 
 def test_strided_and_paged_memory(start):
     daemon = start()
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(kv.spec(layers=2), 32)
         tokens, data = list(range(96)), kv.make(kv.spec(layers=2), 96)
         transposed = [tuple(np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0) for x in pair) for pair in data]
@@ -102,7 +102,7 @@ def test_ranks_of_any_size_share_chunks(start, stored_ranks, read_ranks):
     def part(ranks, rank):
         return slice(rank * 8 // ranks, (rank + 1) * 8 // ranks)
 
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(spec, 64)
         for rank in range(stored_ranks):
             held = [tuple(x[part(stored_ranks, rank)] for x in pair) for pair in data]
@@ -123,7 +123,7 @@ def test_sliding_layers_hold_only_their_window(start):
     spec = kv.spec(layers=4, window_layers=(0, 1, 2), window=80)
     tokens, data = list(range(320)), kv.make(spec, 320)
     held = [(k[:, 241:], v[:, 241:], 241) if i < 3 else (k, v, 0) for i, (k, v) in enumerate(data)]
-    with kdn.Client(daemon.endpoint) as client:
+    with kv.connect(daemon.endpoint) as client:
         model = client.register_model(spec, 64)
         client.store(model, tokens, held)
         assert client.lookup(model, tokens) == 320
@@ -139,7 +139,7 @@ def test_awaiting_operations(start):
     daemon = start()
 
     async def many():
-        with kdn.Client(daemon.endpoint) as client:
+        with kv.connect(daemon.endpoint) as client:
             model = client.register_model(kv.spec(), 64)
             texts = [[i * 1000 + t for t in range(64)] for i in range(16)]
             data = [kv.make(model.spec, 64, seed) for seed in range(16)]
@@ -159,14 +159,14 @@ def test_tenants_of_one_token_file_do_not_see_each_other(start, tmp_path):
     (tmp_path / "tokens").write_text("\n".join(lines) + "\n")
     daemon = start(auth__mode="token", auth__tokens_file=str(tmp_path / "tokens"))
     tokens, data = list(range(64)), kv.make(kv.spec(), 64)
-    with kdn.Client(daemon.endpoint, token="secret-red") as red, kdn.Client(daemon.endpoint, token="secret-blue") as blue:
+    with kv.connect(daemon.endpoint, token="secret-red") as red, kv.connect(daemon.endpoint, token="secret-blue") as blue:
         model = red.register_model(kv.spec(), 64)
         red.store(model, tokens, data)
         assert red.lookup(model, tokens) == 64
         same = blue.register_model(kv.spec(), 64)
         assert blue.lookup(same, tokens) == 0
         assert blue.admin("ListChunks")["chunks"] == []
-    with kdn.Client(daemon.endpoint, token="wrong") as stranger:
+    with kv.connect(daemon.endpoint, token="wrong") as stranger:
         with pytest.raises(kdn.KdnError) as error:
             stranger.register_model(kv.spec(), 64)
         assert error.value.code == "UNAUTHENTICATED"

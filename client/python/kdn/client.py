@@ -144,6 +144,7 @@ class Client:
         tls: Optional[Tls] = None,
         call_timeout: float = 5.0,
         transfer_timeout: float = 30.0,
+        dead_after: float = 0.25,
         profile: str = "lossless",
         channels: int = 1,
         codec_threads: int = 0,
@@ -154,6 +155,7 @@ class Client:
           endpoint: "host:port" or "unix:/path".
           token: bearer token; needs TLS unless the endpoint is this machine.
           call_timeout, transfer_timeout: seconds; of small calls, and of store and retrieve.
+          dead_after: seconds that a server which does not answer may cost, once.
           profile: how stored tiles are coded: "raw" or "lossless".
           channels: TCP connections.
           codec_threads: threads that encode and decode; 0 = min(2, cores).
@@ -175,6 +177,7 @@ class Client:
             options.tls_key_file, options.tls_server_name = text(tls.key_file), text(tls.server_name)
         options.call_timeout_ms = int(call_timeout * 1000)
         options.transfer_timeout_ms = int(transfer_timeout * 1000)
+        options.dead_after_ms = int(dead_after * 1000)
         options.channels, options.codec_threads = channels, codec_threads
         opened = ffi.new("kdn_client**")
         _check(lib.kdn_client_open(options, opened))

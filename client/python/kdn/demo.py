@@ -111,7 +111,7 @@ def _session(loaded: Any, options: argparse.Namespace) -> Any:
     import kdn
     from kdn.transformers import KdnModel
 
-    client = kdn.Client(options.endpoint)
+    client = kdn.Client(options.endpoint, dead_after=5.0)
     return KdnModel(loaded.model, loaded.tokenizer, client=client, weights_digest=loaded.weights_digest)
 
 
