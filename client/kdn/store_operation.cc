@@ -275,6 +275,15 @@ absl::Status StoreOperation::StoreText() {
   return client_.CallKdn("StoreText", *job_.text, limits_, response);
 }
 
+// A store says what it stores: rows that belong to no whole chunk would be dropped in silence.
+absl::Status CheckWholeChunks(const SpanPlan& plan, uint32_t view_tokens) {
+  uint64_t covered = 0;
+  for (const ChunkId& chunk : plan.chunks) covered += chunk.num_tokens;
+  if (covered == view_tokens) return absl::OkStatus();
+  return InvalidArgument("the view has ", view_tokens, " tokens, whole chunks of token_ids end at ", covered,
+                         ": a view must end at a chunk boundary or with token_ids");
+}
+
 std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
     ClientImpl& client, const StoreArguments& arguments, const TextArguments* text,
     std::function<void(const absl::StatusOr<StoreResult>&)> on_done) {
@@ -285,7 +294,10 @@ std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
     absl::StatusOr<SpanPlan> plan =
         PlanSpan(model, arguments.token_ids, arguments.options.span, arguments.view.num_tokens);
     refused = plan.status();
-    if (plan.ok()) job->plan = *std::move(plan);
+    if (plan.ok()) {
+      refused = CheckWholeChunks(*plan, arguments.view.num_tokens);
+      job->plan = *std::move(plan);
+    }
   }
   if (refused.ok() && text != nullptr) {
     v1::StoreTextRequest& request = job->text.emplace();

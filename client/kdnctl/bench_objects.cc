@@ -29,7 +29,9 @@ BenchObjects::BenchObjects(uint64_t chunk_bytes, uint32_t chunks, uint64_t seed)
     : spec_(MadeUpSpec(std::clamp<uint64_t>(chunk_bytes / kBenchPlaneBytes, 1, kMaxLayers), seed)) {
   std::vector<uint32_t> tokens(size_t{chunks} * kTokens);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint32_t>(i);
-  for (const ChunkId& chunk : PrefixChunks({FingerprintOf(spec_), kTokens, {}}, tokens)) {
+  const ChunkingContext context{FingerprintOf(spec_), kTokens, {}};
+  // Segments stand for themselves, so that workers may store them in any order.
+  for (const ChunkId& chunk : SegmentChunks(context, ContextDigest(context, {}), 0, tokens)) {
     digests_.push_back(chunk.digest);
     containers_.push_back(MakeContainer(chunk.digest, chunk.begin, seed + digests_.size()));
   }

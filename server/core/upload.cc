@@ -45,9 +45,9 @@ absl::Status CheckIdentity(const StoreRequest& request, const Model& model, cons
     return InvalidArgument("prefix chunk begins at position ", header.token_begin, ", not at a multiple of ",
                            model.chunk_tokens());
   }
-  if (request.parent_digest.has_value() != (header.token_begin > 0)) {
-    return InvalidArgument("prefix chunk at position ", header.token_begin,
-                           request.parent_digest.has_value() ? " names" : " does not name", " a parent");
+  // A chunk put back from a file may come without its parent: an access then touches no ancestors.
+  if (request.parent_digest.has_value() && header.token_begin == 0) {
+    return InvalidArgument("the first prefix chunk names a parent");
   }
   if (request.parent_digest == request.chunk_digest) return InvalidArgument("prefix chunk is its own parent");
   return absl::OkStatus();

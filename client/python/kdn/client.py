@@ -128,7 +128,8 @@ class Client:
     """A connection to one kdnd. Thread-safe. Reaches the server with the first call, not before.
 
     A server that does not answer costs at most 250 ms once; afterwards calls fail at once with UNAVAILABLE until it
-    answers again. In a forked child every call raises UNAVAILABLE: open a client there.
+    answers again. In a forked child every call raises UNAVAILABLE; a child may open a client of its
+    own if its parent had made no call yet (gRPC does not survive a fork): else start processes with "spawn".
 
     `kv`, where a method takes it: one (k, v), (k, v, first_row), or object with these attributes, a layer; k and v are
     NumPy arrays or torch tensors of shape [kv_heads, rows, channels], any strides, rows being tokens first_row,
