@@ -137,9 +137,6 @@ TEST_F(StoreTest, RejectsIdentityThatDoesNotMatch) {
   StoreRequest with_parent = model_.Request(0);
   with_parent.parent_digest = TestModel::ChunkDigest(7);
   EXPECT_TRUE(absl::IsInvalidArgument(Reject(with_parent, good)));
-  StoreRequest orphan = model_.Request(1);
-  orphan.parent_digest.reset();
-  EXPECT_TRUE(absl::IsInvalidArgument(Reject(orphan, model_.Container(model_.Recipe(1)))));
   StoreRequest own_parent = model_.Request(1);
   own_parent.parent_digest = own_parent.chunk_digest;
   EXPECT_TRUE(absl::IsInvalidArgument(Reject(own_parent, model_.Container(model_.Recipe(1)))));
