@@ -20,9 +20,9 @@ SIZES = (256 * KIB, 2 * MIB)
 WRITERS = (1, 4)
 READERS = (1, 4, 16)
 ROUNDS, FILL_BYTES, READ_MS, KILL_AFTER_S = 5, 1 << 29, 400, 1.0
-QUICK_ROUNDS, QUICK_FILL_BYTES, QUICK_READ_MS = 2, 1 << 28, 150
+QUICK_SIZES, QUICK_ROUNDS, QUICK_FILL_BYTES, QUICK_READ_MS = (2 * MIB,), 2, 1 << 28, 150
 DELETE_BYTES = 1 << 30  # four groups of 256 MiB
-DELETE_ROUNDS = 3
+DELETE_ROUNDS, QUICK_DELETE_ROUNDS = 3, 1
 
 
 class Stores:
@@ -70,7 +70,7 @@ def measure_round(stores, quick, number, samples):
     def add(case, kind, result):
         samples.setdefault(case, {}).setdefault(kind, []).append(result)
 
-    for object_bytes in SIZES:
+    for object_bytes in QUICK_SIZES if quick else SIZES:
         for sync in SYNC_MODES:
             for writers in WRITERS:
                 for kind in KINDS:
@@ -84,7 +84,7 @@ def measure_round(stores, quick, number, samples):
                 folder = stores.path(f"{KINDS[kind]}-{object_bytes}")
                 add(("read", object_bytes, readers), kind,
                     stores.measure(kind, "none", folder, "read", object_bytes, readers, read_ms))
-    if number >= DELETE_ROUNDS:
+    if number >= (QUICK_DELETE_ROUNDS if quick else DELETE_ROUNDS):
         return
     for kind in KINDS:
         if kind != PLAIN:
