@@ -112,7 +112,8 @@ ExitCode RunStats(Session& session) {
                                         {"capacity_bytes", tier.capacity_bytes},
                                         {"hits", tier.hits},
                                         {"misses", tier.misses}});
-    tiers.rows.push_back({tier.tier, HumanCount(tier.chunks), HumanBytes(tier.bytes), HumanBytes(tier.raw_bytes),
+    tiers.rows.push_back({tier.tier, HumanCount(tier.chunks), HumanBytes(tier.bytes),
+                          tier.raw_bytes == 0 ? "-" : HumanBytes(tier.raw_bytes),
                           HumanRatio(tier.raw_bytes, tier.bytes),
                           tier.capacity_bytes == 0 ? "no limit" : HumanBytes(tier.capacity_bytes),
                           HumanCount(tier.hits), HumanCount(tier.misses)});

@@ -104,7 +104,7 @@ std::string HumanCount(uint64_t count) {
 }
 
 std::string HumanRatio(uint64_t raw_bytes, uint64_t coded_bytes) {
-  if (coded_bytes == 0) return "-";
+  if (raw_bytes == 0 || coded_bytes == 0) return "-";
   char text[32];
   std::snprintf(text, sizeof(text), "%.2fx", static_cast<double>(raw_bytes) / static_cast<double>(coded_bytes));
   return text;

@@ -34,7 +34,7 @@ std::string Render(const Report& report, OutputFormat format);
 std::string HumanBytes(uint64_t bytes);
 // "12,480".
 std::string HumanCount(uint64_t count);
-// "2.31x", "-" when coded_bytes is 0.
+// "2.31x", "-" when either is 0 (unknown).
 std::string HumanRatio(uint64_t raw_bytes, uint64_t coded_bytes);
 // "2026-11-21T13:14:15Z"; "-" for 0.
 std::string HumanTime(int64_t unix_ms);
