@@ -103,7 +103,8 @@ class Bench {
   absl::Status Put(const ModelHandle& model, const BenchObjects& objects, size_t index) {
     const ByteSpan container = objects.containers()[index];
     KDN_ASSIGN_OR_RETURN(const auto results,
-                         client_.PutContainers(model, std::span(&container, 1), {.timeout_ms = kTransferTimeoutMs, .kind = ChunkKind::kSegment}));
+                         client_.PutContainers(model, std::span(&container, 1),
+                                               {.timeout_ms = kTransferTimeoutMs, .kind = ChunkKind::kSegment}));
     return results.front().outcome == ChunkStoreOutcome::kRejected ? results.front().status : absl::OkStatus();
   }
 

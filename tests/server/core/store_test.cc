@@ -149,7 +149,7 @@ TEST_F(StoreTest, RejectsIdentityThatDoesNotMatch) {
   ContainerRecipe odd_begin = model_.Recipe(1);
   odd_begin.token_begin = 33;
   EXPECT_TRUE(absl::IsInvalidArgument(Reject(model_.Request(1), model_.Container(odd_begin))));
-  EXPECT_EQ(events_["rejected_invalid_argument"], 8u);
+  EXPECT_EQ(events_["rejected_invalid_argument"], 7u);
 }
 
 TEST_F(StoreTest, RejectsTooManyTokens) {

@@ -16,7 +16,8 @@
 
 // A file system in memory that forgets like a real one. What it models:
 //
-// - A write or truncation reaches the disk when File::Sync of that file returns OK, not before. When the power fails, of
+// - A write or truncation reaches the disk when File::Sync of that file returns OK, not before. When the power fails,
+// of
 //   the operations since the last Sync any of these survive, drawn from the seed: none; the first few
 //   in order, the last of them torn at a byte or sector; or any subset of 512-byte sectors of all of them.
 // - A creation, rename or removal reaches the disk with SyncDir of its directory; at a power failure the first few of
