@@ -186,12 +186,13 @@ TEST_F(RetrieveTest, ACallWithoutDeadlineGetsTheServers) {
   RpcServerOptions options;
   options.limits.default_deadline = absl::Milliseconds(100);
   StartServer(options);
-  absl::Notification ended;
-  store_.on_retrieve = [&ended](const RetrieveQuery&) { ended.WaitForNotification(); };
+  // Shared: the worker may still be leaving the wait when this test returns.
+  const auto ended = std::make_shared<absl::Notification>();
+  store_.on_retrieve = [ended](const RetrieveQuery&) { ended->WaitForNotification(); };
   grpc::ClientContext context;
   const Delivered delivered = Retrieve(context, Ask({Add("a", 10)}));
   EXPECT_EQ(delivered.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  ended.Notify();
+  ended->Notify();
 }
 
 TEST_F(RetrieveTest, ManyStreamsAtOnceDeliverEveryByte) {
