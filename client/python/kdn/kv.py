@@ -112,8 +112,9 @@ class _ViewBuilder:
             held = _describe(array, self._spec.dtype, self._writable, where)
             self._check(held, axes, dim, where)
             described = described or held
-            if dict(zip(axes, held.shape))["t"] != dict(zip(axes, described.shape))["t"]:
-                raise ValueError(f"k and v of layer {index} have {described.shape} and {held.shape}")
+            sizes, others = dict(zip(axes, held.shape)), dict(zip(axes, described.shape))
+            if any(sizes[axis] != others[axis] for axis in axes if axis != "d"):
+                raise ValueError(f"k and v of layer {index} have shapes {described.shape} and {held.shape}")
             _plane(plane, held, axes, first_row)
             self.keep.append(array)
             if held.on_device:
@@ -164,9 +165,11 @@ def paged_view(spec: ModelSpec, kv: PagedKv, head_begin: int, writable: bool) ->
     for index, arrays in enumerate(kv.layers):
         described = builder.add_layer(index, tuple(arrays), kv.axes, 0)
         sizes = dict(zip(kv.axes, described.shape))
-        if sizes["t"] != kv.block_tokens or any(block >= sizes["b"] for block in kv.blocks):
+        if sizes["t"] != kv.block_tokens or any(not 0 <= block < sizes["b"] for block in kv.blocks):
             raise ValueError(f"layer {index} has {sizes['b']} blocks of {sizes['t']} tokens: the block table does not fit")
         heads = sizes["h"] if heads is None else heads
+        if sizes["h"] != heads:
+            raise ValueError(f"layer {index} holds {sizes['h']} heads, others {heads}")
     table = ffi.new("int32_t[]", list(kv.blocks))
     builder.keep.append(table)
     builder.view.blocks = table
