@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
+import os
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 from ._native import ffi, lib
@@ -183,16 +186,33 @@ class Client:
         opened = ffi.new("kdn_client**")
         _check(lib.kdn_client_open(options, opened))
         self._native: Optional[Any] = opened[0]
+        self._process = os.getpid()
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._users = 0  # calls that are inside the library
         self._live: dict[int, State] = {}  # what was submitted and is not complete
+        self._watched: dict[asyncio.AbstractEventLoop, int] = {}  # to a descriptor of ours, closed in the loop
 
     def close(self) -> None:
-        """Cancels and waits for everything under way. Idempotent."""
+        """Cancels and waits for everything under way; what waits for it gets CANCELLED. Idempotent."""
+        if os.getpid() != self._process:  # a child's: the lock may be held by a thread that it does not have
+            self._native = None
+            return
         with self._lock:
             native, self._native = self._native, None
-        if native is not None:
-            lib.kdn_client_close(native)
-            self._live.clear()
+            live, watched = list(self._live.values()), self._watched
+            self._watched = {}
+        if native is None:
+            return
+        for state in live:
+            lib.kdn_cancel(native, state.op)
+        with self._lock:
+            while self._users > 0:
+                self._left.wait()
+        self._take_completions(native)
+        for loop, descriptor in watched.items():
+            _unwatch(loop, descriptor)
+        lib.kdn_client_close(native)
 
     def __enter__(self) -> Client:
         return self
@@ -212,9 +232,10 @@ class Client:
         """
         canonical = encode_spec(spec)
         handle = ffi.new("kdn_model**")
-        self._check(
-            lib.kdn_model_register(self._handle(), canonical, len(canonical), chunk_tokens, name.encode(), handle)
-        )
+        with self._use() as native:
+            self._check(
+                lib.kdn_model_register(native, canonical, len(canonical), chunk_tokens, name.encode(), handle)
+            )
         return Model(handle[0], spec)
 
     def lookup(
@@ -223,17 +244,19 @@ class Client:
         """How many of token_ids, from first_token on, a retrieve would load now."""
         span = _Span(token_ids, first_token, extra_keys)
         result = ffi.new("kdn_lookup_result*")
-        self._check(lib.kdn_lookup(self._handle(), model._handle, span.native, 0, 0, 0, result))
+        with self._use() as native:
+            self._check(lib.kdn_lookup(native, model._handle, span.native, 0, 0, 0, result))
         return result.hit_tokens
 
     def lookup_text(self, model: Model, text: str, policy: str = "default") -> Optional[TextLookup]:
         """What is known of a text stored before; None when nothing is."""
         utf8 = text.encode()
         found = ffi.new("kdn_text**")
-        status = lib.kdn_lookup_text(self._handle(), model._handle, utf8, len(utf8), policy.encode(), 0, found)
-        if status == lib.KDN_NOT_FOUND:
-            return None
-        self._check(status)
+        with self._use() as native:
+            status = lib.kdn_lookup_text(native, model._handle, utf8, len(utf8), policy.encode(), 0, found)
+            if status == lib.KDN_NOT_FOUND:
+                return None
+            self._check(status)
         try:
             count = ffi.new("size_t*")
             ids = lib.kdn_text_token_ids(found[0], count)
@@ -293,7 +316,7 @@ class Client:
             options.text_utf8, options.text_utf8_size = keep[-1], len(utf8)
         op = ffi.new("kdn_op*")
         return self._submit(
-            op, view, lambda: lib.kdn_submit_store(self._handle(), model._handle, span.native, view.view, options, op)
+            op, view, lambda native: lib.kdn_submit_store(native, model._handle, span.native, view.view, options, op)
         )
 
     def store(self, model: Model, token_ids: Sequence[int], kv: Any, **options: Any) -> StoreResult:
@@ -325,7 +348,7 @@ class Client:
         options.timeout_ms = int(timeout * 1000)
         op = ffi.new("kdn_op*")
         return self._submit(
-            op, view, lambda: lib.kdn_submit_retrieve(self._handle(), model._handle, span.native, view.view, options, op)
+            op, view, lambda native: lib.kdn_submit_retrieve(native, model._handle, span.native, view.view, options, op)
         )
 
     def retrieve(self, model: Model, token_ids: Sequence[int], kv: Any, **options: Any) -> RetrieveResult:
@@ -344,9 +367,8 @@ class Client:
     def fetch_container(self, model: Model, chunk_digest: bytes, timeout: float = 0.0) -> bytes:
         """One chunk as a verified container. Raises KdnError NOT_FOUND on a miss."""
         container = ffi.new("kdn_bytes*")
-        self._check(
-            lib.kdn_fetch_container(self._handle(), model._handle, chunk_digest, int(timeout * 1000), container)
-        )
+        with self._use() as native:
+            self._check(lib.kdn_fetch_container(native, model._handle, chunk_digest, int(timeout * 1000), container))
         return _take_bytes(container)
 
     def chunk_digests(self, model: Model, token_ids: Sequence[int], *, extra_keys: Sequence[str] = ()) -> list[bytes]:
@@ -361,30 +383,47 @@ class Client:
         """A call of the Admin service (proto/kdn/v1/admin.proto) by name, or "Health": fields in and out."""
         response = ffi.new("kdn_bytes*")
         body = json.dumps(request).encode()
-        self._check(lib.kdn_admin(self._handle(), method.encode(), body, int(timeout * 1000), response))
+        with self._use() as native:
+            self._check(lib.kdn_admin(native, method.encode(), body, int(timeout * 1000), response))
         return json.loads(_take_bytes(response))
 
     def counters(self) -> dict[str, Any]:
         """What this client has done since it was opened."""
         text = ffi.new("kdn_bytes*")
-        self._check(lib.kdn_client_counters(self._handle(), text))
+        with self._use() as native:
+            self._check(lib.kdn_client_counters(native, text))
         return json.loads(_take_bytes(text))
 
-    def _handle(self) -> Any:
-        native = self._native
-        if native is None:
-            raise KdnError("UNAVAILABLE", "the client is closed")
-        return native
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[Any]:
+        """The library's client, which is not freed before the block is left."""
+        if os.getpid() != self._process:
+            raise KdnError("UNAVAILABLE", "the client was opened before a fork")
+        with self._lock:
+            native = self._native
+            if native is None:
+                raise KdnError("UNAVAILABLE", "the client is closed")
+            self._users += 1
+        try:
+            yield native
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._left.notify_all()
 
     def _check(self, status: int) -> None:
         _check(status)
 
     def _submit(self, op: Any, view: Any, submit: Any) -> Operation[Any]:
         self._drain()
-        # Whoever polls this operation's completion finds its state: the lock is held until it is filed.
-        with self._lock:
-            self._check(submit())
-            state = self._live[op[0]] = State(op[0], view)
+        with self._use() as native:
+            # Whoever polls this operation's completion finds its state, and close() sees it: the lock is held until
+            # it is filed.
+            with self._lock:
+                if self._native is None:
+                    raise KdnError("UNAVAILABLE", "the client is closed")
+                self._check(submit(native))
+                state = self._live[op[0]] = State(op[0], view)
         return Operation(self, state)
 
     def _finish(self, completion: Any) -> None:
@@ -396,9 +435,13 @@ class Client:
         state.finish(result)
 
     def _drain(self) -> None:
+        with self._use() as native:
+            self._take_completions(native)
+
+    def _take_completions(self, native: Any) -> None:
         completions = ffi.new("kdn_completion[]", _POLL_BATCH)
         while True:
-            count = lib.kdn_poll(self._handle(), completions, _POLL_BATCH)
+            count = lib.kdn_poll(native, completions, _POLL_BATCH)
             for i in range(count):
                 self._finish(ffi.addressof(completions, i))
             if count < _POLL_BATCH:
@@ -408,17 +451,39 @@ class Client:
         if state.complete.is_set():
             return
         completion = ffi.new("kdn_completion*")
-        status = lib.kdn_wait(self._handle(), state.op, millis(timeout), completion)
-        if status == lib.KDN_NOT_FOUND:
-            # Another thread was handed the completion and files it any moment.
-            state.complete.wait(timeout)
-            return
-        self._check(status)
-        self._finish(completion)
+        with self._use() as native:
+            status = lib.kdn_wait(native, state.op, millis(timeout), completion)
+            if status != lib.KDN_NOT_FOUND:
+                self._check(status)
+                self._finish(completion)
+                return
+        # Another thread was handed the completion and files it any moment.
+        state.complete.wait(timeout)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Makes `loop` file completions as they come."""
-        descriptor = lib.kdn_completion_fd(self._handle())
-        if descriptor < 0:
-            raise KdnError("UNAVAILABLE", "the client was opened before a fork")
-        loop.add_reader(descriptor, self._drain)
+        """Makes `loop`, which runs this, file completions as they come."""
+        with self._use() as native, self._lock:
+            if loop in self._watched:
+                return
+            # Of our own, so that its number names nothing else before the loop has let go of it.
+            descriptor = self._watched[loop] = os.dup(lib.kdn_completion_fd(native))
+        client = weakref.ref(self)
+
+        def file_completions() -> None:
+            watched = client()
+            if watched is not None:
+                with contextlib.suppress(KdnError):  # closed: close() files them
+                    watched._drain()
+
+        loop.add_reader(descriptor, file_completions)
+
+
+def _unwatch(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    def let_go() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    try:
+        loop.call_soon_threadsafe(let_go)
+    except RuntimeError:  # the loop is closed
+        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import threading
@@ -95,7 +96,8 @@ class State:
             self.complete.set()
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
 
     def waiter(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future:
         """A future of `loop` that is done when the operation is."""
@@ -125,7 +127,8 @@ class Operation(Generic[Result]):
 
     def done(self) -> bool:
         """Whether the result is there."""
-        self._client._drain()
+        if not self._state.complete.is_set():
+            self._client._drain()
         return self._state.complete.is_set()
 
     def wait(self, timeout: Optional[float] = None) -> Result:
@@ -139,15 +142,22 @@ class Operation(Generic[Result]):
 
     def wait_staged(self, timeout: Optional[float] = None) -> None:
         """Blocks until the source arrays of a store are no longer read: then they may be overwritten."""
-        self._client._check(lib.kdn_wait_staged(self._client._handle(), self._state.op, millis(timeout)))
+        if self._state.complete.is_set():
+            return
+        with self._client._use() as native:
+            self._client._check(lib.kdn_wait_staged(native, self._state.op, millis(timeout)))
 
     def cancel(self) -> None:
         """Ends the operation as early as possible; returns when nothing reads or writes its arrays any more."""
-        self._client._check(lib.kdn_cancel(self._client._handle(), self._state.op))
+        if self._state.complete.is_set():
+            return
+        with self._client._use() as native:
+            self._client._check(lib.kdn_cancel(native, self._state.op))
 
     def __await__(self) -> Generator[Any, None, Result]:
         loop = asyncio.get_running_loop()
-        self._client._watch(loop)
+        if not self._state.complete.is_set():
+            self._client._watch(loop)
         yield from self._state.waiter(loop).__await__()
         return self._outcome()
 
