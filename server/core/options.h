@@ -34,8 +34,9 @@ inline constexpr uint64_t kMaxTtlMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 inline constexpr uint32_t kMaxChunksPerCall = uint32_t{1} << 18;
 inline constexpr uint32_t kMaxListLimit = 1000;
 inline constexpr size_t kMaxDisplayNameBytes = 256;
-// Cells a chunk of one model may be cut into: bounds the index row of a chunk.
-inline constexpr uint32_t kMaxCellsPerModel = 16384;
+// Cells a chunk of one model may be cut into: bounds the index row of a chunk, of which a value's metadata (64 KiB)
+// must be able to say every cell.
+inline constexpr uint32_t kMaxCellsPerModel = 3072;
 
 }  // namespace kdn
 

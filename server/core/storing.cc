@@ -28,12 +28,15 @@ bool HasDocument(const v1::ChunkRecord& row, const std::string& document) {
   return std::find(row.documents().begin(), row.documents().end(), document) != row.documents().end();
 }
 
-// Names beyond the bound are not recorded (server/core/README.md).
-bool AddDocument(const std::string& document, v1::ChunkRecord& row) {
+// Names beyond the bound, and those for which a value's metadata has no room, are not recorded (server/core/README.md):
+// a row that no value can carry could not be moved by eviction.
+bool AddDocument(const std::string& tenant, const std::string& document, v1::ChunkRecord& row) {
   if (document.empty() || HasDocument(row, document)) return false;
   if (static_cast<size_t>(row.documents_size()) >= kMaxDocumentsPerChunk) return false;
   row.add_documents(document);
-  return true;
+  if (ChunkMetadataFits(tenant, row)) return true;
+  row.mutable_documents()->RemoveLast();
+  return false;
 }
 
 // The later of two expiries, of which 0 is never.
@@ -201,7 +204,7 @@ absl::StatusOr<std::optional<StoreOutcome>> Storing::StoreLocked(const Upload& u
 
 absl::StatusOr<StoreOutcome> Storing::KeepRow(const Upload& upload, const v1::ChunkRecord& row, const StorePlan& plan) {
   v1::ChunkRecord changed = row;
-  bool worth_writing = AddDocument(upload.request.document, changed);
+  bool worth_writing = AddDocument(upload.tenant->record.name(), upload.request.document, changed);
   const int64_t expires_ms = LaterExpiry(row.expires_ms(), upload.expires_ms);
   changed.set_expires_ms(expires_ms);
   if (expires_ms == 0) {
@@ -223,7 +226,6 @@ absl::StatusOr<StoreOutcome> Storing::KeepRow(const Upload& upload, const v1::Ch
 absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std::optional<v1::ChunkRecord>& row,
                                                 const StorePlan& plan) {
   v1::ChunkRecord changed = row.value_or(upload.NewRow());
-  AddDocument(upload.request.document, changed);
   changed.set_expires_ms(row.has_value() ? LaterExpiry(row->expires_ms(), upload.expires_ms) : upload.expires_ms);
   v1::PartRecord part;
   part.set_header_bytes(upload.header.header_bytes);
@@ -231,6 +233,9 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   for (const v1::CellRecord& cell : plan.taken) *part.add_cells() = cell;
   part.set_raw_bytes(RawBytes(*upload.model, upload.header.num_tokens, part.cells()));
   const uint64_t raw_bytes = part.raw_bytes();
+  *changed.add_parts() = part;
+  AddDocument(upload.tenant->record.name(), upload.request.document, changed);
+  changed.mutable_parts()->RemoveLast();
   KDN_ASSIGN_OR_RETURN(const std::string metadata,
                        SerializeChunkMetadata(upload.tenant->record.name(), upload.key.key, changed, part));
   absl::StatusOr<ValueLocation> location = c_.values().Put(AsBytes(metadata), upload.container.span());

@@ -8,6 +8,8 @@
 namespace kdn {
 namespace {
 
+// Of a chunk's metadata, beside tenant, row and part: storage key, format, field headers, times and pins.
+constexpr size_t kChunkMetadataOverheadBytes = 256;
 // Keys of 32 bytes and their field headers; leaves room for the tenant's name below kMaxValueMetadataBytes.
 constexpr size_t kMaxKeysPerTombstone = 1800;
 
@@ -110,6 +112,17 @@ absl::StatusOr<std::string> SerializeChunkMetadata(const std::string& tenant, co
   if (const absl::Status checked = CheckChunk(chunk); !checked.ok())
     return InvalidArgument(FromAbsl(checked.message()));
   return Serialize(metadata);
+}
+
+bool ChunkMetadataFits(const std::string& tenant, const v1::ChunkRecord& row) {
+  size_t part_bytes = 0;
+  size_t most_part_bytes = 0;
+  for (const v1::PartRecord& part : row.parts()) {
+    part_bytes += part.ByteSizeLong();
+    most_part_bytes = std::max(most_part_bytes, part.ByteSizeLong());
+  }
+  const size_t bytes = row.ByteSizeLong() - part_bytes + most_part_bytes + tenant.size() + kChunkMetadataOverheadBytes;
+  return bytes <= kMaxValueMetadataBytes;
 }
 
 absl::StatusOr<ValueLocation> PutModelValue(ValueStore& values, const std::string& tenant, const v1::ModelRecord& model,

@@ -31,6 +31,9 @@ absl::StatusOr<v1::ValueMetadata> ParseValueMetadata(ByteSpan bytes);
 absl::StatusOr<std::string> SerializeChunkMetadata(const std::string& tenant, const Digest& storage_key,
                                                    const v1::ChunkRecord& row, const v1::PartRecord& part);
 
+// Whether SerializeChunkMetadata takes each part of `row`, whatever times and pins are set later.
+bool ChunkMetadataFits(const std::string& tenant, const v1::ChunkRecord& row);
+
 // Keep a model, a text row, deletions as values. Errors are Put's; InvalidArgument for what cannot be written.
 absl::StatusOr<ValueLocation> PutModelValue(ValueStore& values, const std::string& tenant, const v1::ModelRecord& model,
                                             const Digest& fingerprint);

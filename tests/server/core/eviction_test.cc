@@ -34,6 +34,17 @@ class EvictionTest : public CoreTest {
     }
     return present;
   }
+  // Empties every group there is.
+  absl::Status MoveEverything() {
+    GroupRewriter rewriter(store_->context().EvictionDependencies());
+    KDN_RETURN_IF_ERROR(values_->SealActive());
+    RewritePolicy policy;
+    policy.max_accessed_bytes = policy.max_pinned_bytes = UINT64_MAX;
+    policy.keep_unread = true;
+    policy.has_room = [](uint64_t) { return true; };
+    for (const ValueGroup& group : values_->Groups()) KDN_RETURN_IF_ERROR(rewriter.Rewrite(group, policy).status());
+    return absl::OkStatus();
+  }
   // A chunk that is nobody's child.
   absl::StatusOr<StoreOutcome> StoreLone(uint32_t i, uint64_t ttl_ms = 0) {
     StoreRequest request = model_.Request(i);
@@ -270,6 +281,37 @@ TEST_F(EvictionTest, MovedValueIsStillInTheRamTier) {
   const RetrievedChunk chunk = Retrieve(model_, 0);
   EXPECT_TRUE(chunk.parts[0].from_ram);
   EXPECT_EQ(Assemble(chunk.parts[0]), model_.Container(model_.Recipe(0)));
+}
+
+// What a row says of its chunk travels with the value: a row that grew beyond what a value can say could not be moved.
+TEST_F(EvictionTest, NamesOfManyDocumentsDoNotKeepAChunkFromMoving) {
+  OpenSmall(4, 0);
+  ModelSpec spec = FullAttentionSpec(3, 1024, 16);
+  for (uint32_t layer = 0; layer < 3; ++layer) {
+    spec.layers[layer].attention = AttentionKind::kSlidingWindow;
+    spec.layers[layer].window = 16 * (layer + 1);
+  }
+  const TestModel many_cells(spec, 16);
+  Register(many_cells);
+  const std::vector<uint8_t> container = many_cells.Container(many_cells.Recipe(0));
+  StoreRequest request = many_cells.Request(0);
+  ASSERT_TRUE(store_->Store(caller_, request, Share(container)).ok());
+  const v1::ChunkRecord row = Row(0);
+  v1::ChunkRecord named = row;
+  for (int i = 0; i < 40; ++i) named.add_documents(std::string(kMaxDocumentNameBytes - 1, 'd') + char('A' + i));
+  IndexBatch batch;
+  batch.chunk_puts.push_back({KeyOf(0), named, row});
+  ASSERT_TRUE(index_->Commit(batch, Durability::kSynced).ok());
+  for (const char* document : {"a", "b", "c", "d"}) {
+    request.document = std::string(kMaxDocumentNameBytes, document[0]);
+    ASSERT_TRUE(store_->Store(caller_, request, Share(container)).ok());
+  }
+  ASSERT_TRUE(store_->Pin(caller_, TestModel::ChunkDigest(0), ChunkStore::PinChange::kPin, 3'600'000).ok());
+  const ValueLocation before = LocationOfPart(0);
+  const absl::Status moved = MoveEverything();
+  ASSERT_TRUE(moved.ok()) << moved;
+  EXPECT_NE(LocationOfPart(0), before);
+  EXPECT_FALSE(Retrieve(many_cells, 0).miss.has_value());
 }
 
 TEST_F(EvictionTest, CompactionGivesSpaceOfDeletedChunksBack) {
