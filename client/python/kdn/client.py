@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from ._native import ffi, lib
 from .errors import KdnError
-from .kv import view_of
+from .kv import integers, view_of
 from .operation import Operation, RetrieveResult, State, StoreResult, millis, result_of
 from .spec import ModelSpec
 
@@ -115,11 +115,12 @@ class _Span:
 
     def __init__(self, token_ids: Sequence[int], first_token: int, extra_keys: Sequence[str]):
         self.keep: list[Any] = []
-        tokens = ffi.new("uint32_t[]", [int(token) for token in token_ids])
+        ids = integers(token_ids, "token_ids")
+        tokens = ffi.new("uint32_t[]", ids)
         self.native = ffi.new("kdn_span*")
         lib.kdn_span_init(self.native)
         self.native.token_ids = tokens
-        self.native.num_tokens = len(token_ids)
+        self.native.num_tokens = len(ids)
         self.native.first_token = first_token
         if extra_keys:
             self.native.extra_keys = _strings(self.keep, extra_keys)

@@ -6,7 +6,8 @@ NumPy arrays and CPU torch tensors are taken as they lie in memory, whatever the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 from ._native import ffi, lib
@@ -29,8 +30,11 @@ class PagedKv:
     """KV in fixed-size blocks, as engines with paged caches hold it.
 
     layers: one (k, v) a layer, each array with the axes that `axes` names: b physical block, t token in the block,
-      h KV head, d channel; any order, any strides.
-    blocks: physical block of tokens [0, block_tokens), [block_tokens, 2 * block_tokens), ...
+      h KV head, d channel; any order, any strides. With the default axes the shapes are
+      [blocks, kv_heads, block_tokens, channels]; blocks and kv_heads are the same for k and v, kv_heads also for every
+      layer. The v of latents is None.
+    blocks: [ceil(num_tokens / block_tokens)] or longer: physical block of tokens [0, block_tokens),
+      [block_tokens, 2 * block_tokens), ...
     block_tokens: tokens in a block.
     num_tokens: tokens that the call is about.
     """
@@ -40,6 +44,14 @@ class PagedKv:
     block_tokens: int
     num_tokens: int
     axes: str = "bhtd"
+
+
+def integers(values: Iterable[Any], name: str) -> list[int]:
+    """The values of a one-dimensional sequence, NumPy array or tensor; what is not an integer is refused, not cut."""
+    try:
+        return list(map(operator.index, values.tolist() if hasattr(values, "tolist") else values))
+    except TypeError as error:
+        raise TypeError(f"{name} must be a one-dimensional sequence of integers: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +126,10 @@ class _ViewBuilder:
             described = described or held
             sizes, others = dict(zip(axes, held.shape)), dict(zip(axes, described.shape))
             if any(sizes[axis] != others[axis] for axis in axes if axis != "d"):
-                raise ValueError(f"k and v of layer {index} have shapes {described.shape} and {held.shape}")
+                raise ValueError(
+                    f"k and v of layer {index} have shapes {described.shape} and {held.shape}: "
+                    "heads, rows and blocks must agree"
+                )
             _plane(plane, held, axes, first_row)
             self.keep.append(array)
             if held.on_device:
@@ -124,6 +139,9 @@ class _ViewBuilder:
     def _check(self, array: _Array, axes: str, dim: int, where: str) -> None:
         if len(array.shape) != len(axes) or dict(zip(axes, array.shape))["d"] != dim:
             raise ValueError(f"{where} has shape {array.shape}: wanted are axes '{axes}' with {dim} channels")
+        # As torch.Tensor.expand and numpy.broadcast_to make them: what was written last would stand for all.
+        if self._writable and any(size > 1 and step == 0 for size, step in zip(array.shape, array.strides)):
+            raise ValueError(f"{where} has strides {array.strides}: elements share memory, nothing can be loaded there")
 
 
 def _layer_parts(layer: Any) -> tuple[Any, Any, int]:
@@ -157,23 +175,24 @@ def contiguous_view(spec: ModelSpec, kv: Sequence[Any], head_begin: int, writabl
 
 
 def paged_view(spec: ModelSpec, kv: PagedKv, head_begin: int, writable: bool) -> _ViewBuilder:
-    """A view of a paged cache."""
+    """A view of a paged cache: shapes as PagedKv says."""
     if sorted(kv.axes) != ["b", "d", "h", "t"]:
         raise ValueError(f"axes '{kv.axes}': each of b, t, h and d must be there once")
+    blocks = integers(kv.blocks, "blocks")
     builder = _ViewBuilder(spec, len(kv.layers), writable)
     heads = None
     for index, arrays in enumerate(kv.layers):
         described = builder.add_layer(index, tuple(arrays), kv.axes, 0)
         sizes = dict(zip(kv.axes, described.shape))
-        if sizes["t"] != kv.block_tokens or any(not 0 <= block < sizes["b"] for block in kv.blocks):
+        if sizes["t"] != kv.block_tokens or any(not 0 <= block < sizes["b"] for block in blocks):
             raise ValueError(f"layer {index} has {sizes['b']} blocks of {sizes['t']} tokens: the block table does not fit")
         heads = sizes["h"] if heads is None else heads
         if sizes["h"] != heads:
             raise ValueError(f"layer {index} holds {sizes['h']} heads, others {heads}")
-    table = ffi.new("int32_t[]", list(kv.blocks))
+    table = ffi.new("int32_t[]", blocks)
     builder.keep.append(table)
     builder.view.blocks = table
-    builder.view.num_blocks = len(kv.blocks)
+    builder.view.num_blocks = len(blocks)
     builder.view.block_tokens = kv.block_tokens
     builder.view.num_tokens = kv.num_tokens
     builder.view.head_begin = head_begin
