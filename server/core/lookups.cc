@@ -104,34 +104,11 @@ absl::StatusOr<LookupResult> Lookups::Lookup(const Caller& caller, const LookupQ
   KDN_ASSIGN_OR_RETURN(const ModelRef model, c_.registry().FindModel(tenant, query.fingerprint));
   KDN_RETURN_IF_ERROR(CheckQuery(query, *model));
   KDN_ASSIGN_OR_RETURN(const CellSet wanted, WantedCells(query.cells, model->cells().num_cells()));
-  Rows rows;
-  const int64_t now_ms = c_.NowMs();
-  for (size_t begin = 0; begin < query.chunk_digests.size(); begin += kRowsPerRead) {
-    const size_t count = std::min(kRowsPerRead, query.chunk_digests.size() - begin);
-    KDN_ASSIGN_OR_RETURN(Rows batch, ReadRows(tenant, query.chunk_digests.subspan(begin, count)));
-    for (std::optional<v1::ChunkRecord>& row : batch) {
-      if (row.has_value() && IsExpired(*row, now_ms)) row.reset();
-    }
-    const bool broken = std::any_of(batch.begin(), batch.end(), [](const auto& row) { return !row.has_value(); });
-    std::move(batch.begin(), batch.end(), std::back_inserter(rows));
-    if (broken && query.mode == LookupMode::kPrefix) break;
-  }
-  rows.resize(query.chunk_digests.size());
-  const bool prefix = query.mode == LookupMode::kPrefix;
-  LookupResult result =
-      prefix ? LongestPrefix(*model, query, wanted, rows) : WholeSegments(*model, query, wanted, rows);
+  KDN_ASSIGN_OR_RETURN(const LookupResult result, query.mode == LookupMode::kPrefix
+                                                      ? LongestPrefix(tenant, *model, query, wanted)
+                                                      : WholeSegments(tenant, *model, query, wanted));
   uint64_t tokens = query.chunk_digests.size() * uint64_t{model->chunk_tokens()};
   if (tokens > 0 && query.last_chunk_tokens != 0) tokens += query.last_chunk_tokens - uint64_t{model->chunk_tokens()};
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const bool hit = prefix ? i < result.hit_chunks : result.present[i];
-    if (!hit) continue;
-    const ChunkKey key = CoreContext::KeyOf(tenant, query.chunk_digests[i]);
-    if (prefix) {
-      c_.tracker().Touch(key);  // its ancestors are hits before it
-    } else {
-      c_.Touch(key, *rows[i]);
-    }
-  }
   c_.events().OnLookup(query.chunk_digests.size(), result.hit_chunks, tokens, result.hit_tokens);
   return result;
 }
@@ -143,44 +120,64 @@ absl::StatusOr<Lookups::Rows> Lookups::ReadRows(const TenantRef& tenant, std::sp
   return c_.index().GetChunks(keys);
 }
 
-LookupResult Lookups::LongestPrefix(const Model& model, const LookupQuery& query, const CellSet& wanted,
-                                    const Rows& rows) {
+absl::Status Lookups::VisitRows(const TenantRef& tenant, std::span<const Digest> digests, const RowVisitor& visit) {
+  const int64_t now_ms = c_.NowMs();
+  for (size_t begin = 0; begin < digests.size(); begin += kRowsPerRead) {
+    KDN_ASSIGN_OR_RETURN(Rows rows,
+                         ReadRows(tenant, digests.subspan(begin, std::min(kRowsPerRead, digests.size() - begin))));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i].has_value() && IsExpired(*rows[i], now_ms)) rows[i].reset();
+      if (!visit(begin + i, rows[i])) return absl::OkStatus();
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LookupResult> Lookups::LongestPrefix(const TenantRef& tenant, const Model& model,
+                                                    const LookupQuery& query, const CellSet& wanted) {
   PrefixJudge judge(model, wanted);
   LookupResult result;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const bool last = i + 1 == rows.size();
+  const auto add = [&](size_t i, const std::optional<v1::ChunkRecord>& row) {
+    const bool last = i + 1 == query.chunk_digests.size();
     const uint32_t tokens = last && query.last_chunk_tokens != 0 ? query.last_chunk_tokens : model.chunk_tokens();
-    const std::optional<v1::ChunkRecord>& row = rows[i];
     if (!row.has_value() || row->kind() != static_cast<uint32_t>(ChunkKind::kPrefix) || row->num_tokens() != tokens ||
-        row->token_begin() != i * uint64_t{model.chunk_tokens()} ||
-        AsBytes(row->fingerprint()).size() != Digest::kBytes || row->fingerprint() != model.fingerprint().view()) {
-      break;
+        row->token_begin() != i * uint64_t{model.chunk_tokens()} || row->fingerprint() != model.fingerprint().view()) {
+      return false;
     }
-    if (!judge.Add(*row)) break;
+    if (!judge.Add(*row)) return false;
     const uint64_t prefix_end = row->token_begin() + tokens;
-    if (!judge.Suffices(prefix_end)) continue;
-    result.hit_chunks = static_cast<uint32_t>(i + 1);
-    result.hit_tokens = prefix_end;
+    if (judge.Suffices(prefix_end)) {
+      result.hit_chunks = static_cast<uint32_t>(i + 1);
+      result.hit_tokens = prefix_end;
+    }
+    return true;
+  };
+  KDN_RETURN_IF_ERROR(VisitRows(tenant, query.chunk_digests, add));
+  for (uint32_t i = 0; i < result.hit_chunks; ++i) {
+    c_.tracker().Touch(CoreContext::KeyOf(tenant, query.chunk_digests[i]));  // its ancestors are hits before it
   }
   return result;
 }
 
-LookupResult Lookups::WholeSegments(const Model& model, const LookupQuery& query, const CellSet& wanted,
-                                    const Rows& rows) {
+absl::StatusOr<LookupResult> Lookups::WholeSegments(const TenantRef& tenant, const Model& model,
+                                                    const LookupQuery& query, const CellSet& wanted) {
   LookupResult result;
-  result.present.resize(rows.size());
+  result.present.resize(query.chunk_digests.size());
   const std::vector<uint32_t> wanted_cells = wanted.ToVector();
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (!rows[i].has_value() || rows[i]->fingerprint() != model.fingerprint().view()) continue;
-    const bool last = i + 1 == rows.size();
-    if (last && query.last_chunk_tokens != 0 && rows[i]->num_tokens() != query.last_chunk_tokens) continue;
-    const std::vector<HeldCell> held = HeldCells(*rows[i], model.cells().num_cells());
+  const auto judge = [&](size_t i, const std::optional<v1::ChunkRecord>& row) {
+    if (!row.has_value() || row->fingerprint() != model.fingerprint().view()) return true;
+    const bool last = i + 1 == query.chunk_digests.size();
+    if (last && query.last_chunk_tokens != 0 && row->num_tokens() != query.last_chunk_tokens) return true;
+    const std::vector<HeldCell> held = HeldCells(*row, model.cells().num_cells());
     result.present[i] = std::all_of(wanted_cells.begin(), wanted_cells.end(),
                                     [&](uint32_t cell) { return held[cell].held() && held[cell].first_row == 0; });
-    if (!result.present[i]) continue;
+    if (!result.present[i]) return true;
     ++result.hit_chunks;
-    result.hit_tokens += rows[i]->num_tokens();
-  }
+    result.hit_tokens += row->num_tokens();
+    c_.Touch(CoreContext::KeyOf(tenant, query.chunk_digests[i]), *row);
+    return true;
+  };
+  KDN_RETURN_IF_ERROR(VisitRows(tenant, query.chunk_digests, judge));
   return result;
 }
 

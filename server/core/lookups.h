@@ -1,6 +1,7 @@
 #ifndef KDN_SERVER_CORE_LOOKUPS_H_
 #define KDN_SERVER_CORE_LOOKUPS_H_
 
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,10 +20,16 @@ class Lookups {
 
  private:
   using Rows = std::vector<std::optional<v1::ChunkRecord>>;
+  // Gets a chunk's index in the query and its row, unset when absent or expired. False ends the visit.
+  using RowVisitor = std::function<bool(size_t, const std::optional<v1::ChunkRecord>&)>;
 
   absl::StatusOr<Rows> ReadRows(const TenantRef& tenant, std::span<const Digest> digests);
-  LookupResult LongestPrefix(const Model& model, const LookupQuery& query, const CellSet& wanted, const Rows& rows);
-  LookupResult WholeSegments(const Model& model, const LookupQuery& query, const CellSet& wanted, const Rows& rows);
+  // Holds a batch of rows at a time, not all of them.
+  absl::Status VisitRows(const TenantRef& tenant, std::span<const Digest> digests, const RowVisitor& visit);
+  absl::StatusOr<LookupResult> LongestPrefix(const TenantRef& tenant, const Model& model, const LookupQuery& query,
+                                             const CellSet& wanted);
+  absl::StatusOr<LookupResult> WholeSegments(const TenantRef& tenant, const Model& model, const LookupQuery& query,
+                                             const CellSet& wanted);
 
   CoreContext& c_;
 };
