@@ -88,7 +88,8 @@ absl::StatusOr<DeleteCounts> Deletion::DeleteModel(const TenantRef& tenant, cons
 
 absl::Status Deletion::RemoveModelRow(const TenantRef& tenant, const Fingerprint& fingerprint) {
   const absl::StatusOr<ModelRef> model = c_.registry().FindModel(tenant, fingerprint);
-  if (!model.ok() && !absl::IsNotFound(model.status()) && !absl::IsDataLoss(model.status())) return model.status();
+  if (absl::IsNotFound(model.status())) return absl::OkStatus();  // a tombstone for anything asked for would fill disks
+  if (!model.ok() && !absl::IsDataLoss(model.status())) return model.status();
   if (model.ok()) {
     // Waits for stores in flight; those that come later find the model deleted.
     absl::MutexLock use(&(*model)->use_mutex());

@@ -34,6 +34,10 @@ inline constexpr uint64_t kMaxTtlMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 inline constexpr uint32_t kMaxChunksPerCall = uint32_t{1} << 18;
 inline constexpr uint32_t kMaxListLimit = 1000;
 inline constexpr size_t kMaxDisplayNameBytes = 256;
+// Models a tenant may have registered: they are never evicted.
+inline constexpr uint64_t kMaxModelsPerTenant = 4096;
+// Models kept parsed in memory beside those in use.
+inline constexpr size_t kMaxCachedModels = 1024;
 // Cells a chunk of one model may be cut into: bounds the index row of a chunk, of which a value's metadata (64 KiB)
 // must be able to say every cell.
 inline constexpr uint32_t kMaxCellsPerModel = 3072;

@@ -93,8 +93,23 @@ absl::StatusOr<ModelRef> Registry::MakeModel(ByteSpan canonical_spec, uint32_t c
   return ModelFromRecord(std::move(record));
 }
 
+absl::Status Registry::CheckRoomForModel(const TenantRef& tenant) {
+  uint64_t models = 0;
+  KDN_RETURN_IF_ERROR(index_.VisitModels(
+      tenant->id, [&](const Digest&, const v1::ModelRecord&) { return ++models < kMaxModelsPerTenant; }));
+  if (models < kMaxModelsPerTenant) return absl::OkStatus();
+  return ResourceExhausted("this tenant has ", kMaxModelsPerTenant, " models, the most there may be: delete some");
+}
+
+// A model that only the registry holds can be made again from its row; one in use must stay the only one of its name,
+// since its mutex is what deletion waits for.
+void Registry::DropUnusedModels() {
+  absl::erase_if(models_, [](const auto& entry) { return entry.second.use_count() == 1; });
+}
+
 void Registry::Remember(const TenantRef& tenant, const ModelRef& model) {
   absl::MutexLock lock(&mutex_);
+  if (models_.size() >= kMaxCachedModels) DropUnusedModels();
   models_[{tenant->id, model->fingerprint()}] = model;
 }
 

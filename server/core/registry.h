@@ -73,11 +73,16 @@ class Registry {
   void Remember(const TenantRef& tenant, const ModelRef& model);
   void Forget(const TenantRef& tenant, const Fingerprint& fingerprint);
 
+  // ResourceExhausted when the tenant has kMaxModelsPerTenant models.
+  absl::Status CheckRoomForModel(const TenantRef& tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registration_mutex_);
+
   // Held by whoever writes or removes a model's row.
   absl::Mutex& registration_mutex() ABSL_LOCK_RETURNED(registration_mutex_) { return registration_mutex_; }
 
  private:
   using ModelKey = std::pair<TenantId, Fingerprint>;
+
+  void DropUnusedModels() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   ChunkIndex& index_;
   absl::Mutex registration_mutex_;

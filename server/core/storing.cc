@@ -81,7 +81,7 @@ struct Storing::Upload {
     const v1::ChunkRecord mine = NewRow();
     if (row.fingerprint() != mine.fingerprint() || row.chunk_digest() != mine.chunk_digest() ||
         row.kind() != mine.kind() || row.token_begin() != mine.token_begin() || row.num_tokens() != mine.num_tokens() ||
-        row.parent_key() != mine.parent_key()) {
+        (row.parent_key() != mine.parent_key() && !row.parent_key().empty() && !mine.parent_key().empty())) {
       return InvalidArgument("chunk ", request.chunk_digest.ToShortHex(), " is stored as tokens [", row.token_begin(),
                              ", +", row.num_tokens(), ") of kind ", row.kind(), "; this container has [",
                              header.token_begin, ", +", header.num_tokens, ") of kind ",
@@ -117,6 +117,7 @@ absl::StatusOr<RegisteredModel> Storing::RegisterModel(const Caller& caller, Byt
     const bool absent = absl::IsDataLoss(row.status()) || (row.ok() && !row->has_value());
     if (!absent) KDN_RETURN_IF_ERROR(row);
     if (absent) {
+      KDN_RETURN_IF_ERROR(c_.registry().CheckRoomForModel(tenant));
       KDN_RETURN_IF_ERROR(c_.NoteWrite(WriteModel(tenant, wanted)));
       c_.registry().Remember(tenant, wanted);
       return RegisteredModel{fingerprint, wanted->chunk_tokens(), true};
@@ -226,6 +227,7 @@ absl::StatusOr<StoreOutcome> Storing::KeepRow(const Upload& upload, const v1::Ch
 absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std::optional<v1::ChunkRecord>& row,
                                                 const StorePlan& plan) {
   v1::ChunkRecord changed = row.value_or(upload.NewRow());
+  if (changed.parent_key().empty()) changed.set_parent_key(upload.NewRow().parent_key());
   changed.set_expires_ms(row.has_value() ? LaterExpiry(row->expires_ms(), upload.expires_ms) : upload.expires_ms);
   v1::PartRecord part;
   part.set_header_bytes(upload.header.header_bytes);

@@ -40,6 +40,42 @@ class AdminTest : public CoreTest {
   const TestModel model_{FullAttentionSpec(2, 4, 16), 32};
 };
 
+TEST_F(AdminTest, ATenantHasSoManyModelsAndNoMore) {
+  const TenantId tenant = KeyOf(0).tenant;
+  for (uint64_t i = 2; i < kMaxModelsPerTenant; ++i) {
+    IndexBatch batch;
+    batch.model_puts.push_back({tenant, Sha256::Of(AsBytes(std::to_string(i))), v1::ModelRecord()});
+    ASSERT_TRUE(index_->Commit(batch, Durability::kSynced).ok());
+  }
+  Register(TestModel(FullAttentionSpec(3, 4, 16), 32));
+  const TestModel one_more(FullAttentionSpec(4, 4, 16), 32);
+  const auto register_it = [&](const Caller& caller) {
+    return store_->RegisterModel(caller, one_more.canonical_spec, one_more.chunk_tokens, "").status();
+  };
+  EXPECT_TRUE(absl::IsResourceExhausted(register_it(caller_)));
+  EXPECT_TRUE(register_it({"another"}).ok());
+  Register(model_);  // what is there stays
+  ASSERT_TRUE(store_->Delete(caller_, {{}, {}, model_.fingerprint}, DeleteMode::kDelete).ok());
+  EXPECT_TRUE(register_it(caller_).ok());
+}
+
+TEST_F(AdminTest, ModelsBeyondThoseCachedAreFoundAgain) {
+  for (uint32_t i = 0; i <= kMaxCachedModels; ++i) {
+    ModelSpec spec = FullAttentionSpec(1, 1, 16);
+    spec.weights_digest = Sha256::Of(AsBytes(std::to_string(i)));
+    Register(TestModel(spec, 32));
+  }
+  EXPECT_EQ(*Store(model_, 0), StoreOutcome::kStored);
+}
+
+TEST_F(AdminTest, DeletingAModelThatIsNotThereWritesNothing) {
+  const uint64_t puts = values_->puts();
+  const auto counts = store_->Delete(caller_, {{}, {}, Sha256::Of(AsBytes("no model"))}, DeleteMode::kDelete);
+  ASSERT_TRUE(counts.ok()) << counts.status();
+  EXPECT_EQ(counts->chunks, 0u);
+  EXPECT_EQ(values_->puts(), puts);
+}
+
 TEST_F(AdminTest, TextsComeBackWithTheirChunks) {
   const Digest digest = TextDigest(model_.fingerprint, "default", "some text");
   std::vector<uint32_t> tokens;

@@ -33,6 +33,24 @@ class StoreTest : public CoreTest {
   const uint64_t puts_before_ = 1;  // the model's
 };
 
+// As a chunk put back from a file by hand, with other cells than those an engine's rank adds.
+TEST_F(StoreTest, AChunkStoredWithoutItsParentTakesMoreCellsFromWhoNamesIt) {
+  StoreRequest alone = model_.Request(1);
+  alone.parent_digest.reset();
+  testing::ContainerRecipe recipe = model_.Recipe(1);
+  recipe.cells = model_.Heads(0, 1);
+  ASSERT_EQ(*store_->Store(caller_, alone, Share(model_.Container(recipe))), StoreOutcome::kStored);
+  const auto added = StoreCells(model_, 1, model_.Heads(1, 2));
+  ASSERT_TRUE(added.ok()) << added.status();
+  EXPECT_EQ(Row(1).parent_key(), KeyOf(0).key.view());
+  recipe.cells = model_.Heads(2, 3);
+  EXPECT_EQ(*store_->Store(caller_, alone, Share(model_.Container(recipe))), StoreOutcome::kStored);
+  StoreRequest other = model_.Request(1);
+  other.parent_digest = TestModel::ChunkDigest(9);
+  recipe.cells = model_.Heads(3, 4);
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->Store(caller_, other, Share(model_.Container(recipe))).status()));
+}
+
 TEST_F(StoreTest, StoresAChunkAndItsRow) {
   ASSERT_EQ(*Store(model_, 0), StoreOutcome::kStored);
   const v1::ChunkRecord row = Row(0);
