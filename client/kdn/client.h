@@ -298,9 +298,9 @@ class Client {
   Future<StoreResult> Store(const ModelHandle& model, std::span<const uint32_t> token_ids, const KvView& view,
                             const StoreOptions& options);
 
-  // Loads KV of token_ids[first_token, first_token + destination.num_tokens) into `destination`; arguments are copied
-  // as by Store. Misses are a result, not an error: also when the server goes away or the deadline passes in the middle
-  // (transfer_status). An error means that nothing was loaded.
+  // Loads KV of token_ids[first_token, first_token + destination.num_tokens), a range as for Store, into `destination`;
+  // arguments are copied as by Store. Misses are a result, not an error: also when the server goes away or the deadline
+  // passes in the middle (transfer_status). An error means that nothing was loaded.
   Future<RetrieveResult> Retrieve(const ModelHandle& model, std::span<const uint32_t> token_ids,
                                   const KvView& destination, const RetrieveOptions& options);
 
@@ -314,7 +314,8 @@ class Client {
   absl::StatusOr<TextLookup> LookupText(const ModelHandle& model, std::string_view utf8_text,
                                         const LookupOptions& options, const TextOptions& text_options = {});
 
-  // LookupText, then Retrieve of the first min(destination.num_tokens, tokens of the text) tokens.
+  // LookupText, then Retrieve of the first min(destination.num_tokens, tokens of the text) tokens, as far as these are
+  // whole chunks.
   Future<RetrieveResult> RetrieveText(const ModelHandle& model, std::string_view utf8_text, const KvView& destination,
                                       const RetrieveOptions& options, const TextOptions& text_options = {});
 

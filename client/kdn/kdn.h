@@ -200,7 +200,15 @@ KDN_API kdn_status kdn_chunk_digests(const kdn_model* model, const kdn_span* spa
 #define KDN_MEMORY_DEVICE 2
 
 /* Element (token t, head h, channel d) lies at data + t * token_stride + h * head_stride + d * channel_stride; with a
- * block table at data + blocks[t / block_tokens] * block_stride + (t % block_tokens) * token_stride + ... */
+ * block table at data + blocks[t / block_tokens] * block_stride + (t % block_tokens) * token_stride + ...
+ *
+ * The memory behind a plane must hold every element with first_row <= t < num_tokens, 0 <= h < head_count and 0 <= d <
+ * the model's k_head_dim or v_head_dim of that layer, and in a destination no two of them may share bytes. The library
+ * gets addresses and strides, not sizes, so that it cannot check this: K and V of every layer have the same heads, rows
+ * and blocks, and a plane with fewer than the view says is read, or written, beyond its end. What it does refuse
+ * (KDN_INVALID_ARGUMENT): heads, layers or a dtype that the model does not have, missing planes, a first_row beyond
+ * num_tokens, a block table that is too short or has negative entries, and a view that does not end at a chunk boundary
+ * or with the span's tokens. */
 typedef struct kdn_plane {
   void* data; /* element (0, 0, 0); NULL when absent (V of latents) */
   int64_t token_stride_bytes;

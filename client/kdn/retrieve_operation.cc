@@ -48,6 +48,8 @@ absl::StatusOr<RetrieveResult> RetrieveOperation::Run() {
     view_tokens = std::min<uint64_t>(view_tokens, job_.token_ids.size() - first);
   }
   KDN_ASSIGN_OR_RETURN(plan_, PlanSpan(job_.model, job_.token_ids, job_.options.span, view_tokens));
+  // Of a text the caller may not know how long it is: there the view takes the whole chunks for which it has room.
+  if (!job_.text.has_value()) KDN_RETURN_IF_ERROR(CheckWholeChunks(plan_, job_.view.view.num_tokens));
   for (const ChunkId& chunk : plan_.chunks) asked_digests_.push_back(chunk.digest);
   wanted_ = TouchedCells(job_.model, job_.view.view);
   max_part_bytes_ = TokenBytes(job_.model.spec()) * job_.model.chunk_tokens() * kMaxExpansion + kContainerSlackBytes;

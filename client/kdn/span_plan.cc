@@ -65,6 +65,13 @@ absl::StatusOr<SpanPlan> PlanSpan(const ModelHandle& model, std::span<const uint
   return plan;
 }
 
+absl::Status CheckWholeChunks(const SpanPlan& plan, uint32_t view_tokens) {
+  const uint64_t covered = plan.NumTokens();
+  if (covered == view_tokens) return absl::OkStatus();
+  return InvalidArgument("the view has ", view_tokens, " tokens, whole chunks of token_ids end at ", covered,
+                         ": a view must end at a chunk boundary or with token_ids");
+}
+
 absl::Status CheckView(const ModelHandle& model, const KvView& view) {
   if (!model.valid()) return InvalidArgument("the model handle is empty");
   if (view.memory == MemoryKind::kDevice) {

@@ -34,6 +34,10 @@ struct SpanPlan {
 absl::StatusOr<SpanPlan> PlanSpan(const ModelHandle& model, std::span<const uint32_t> token_ids,
                                   const SpanOptions& options, uint64_t view_tokens);
 
+// OK when the chunks of `plan` are all of the view; else InvalidArgument: rows that belong to no whole chunk would be
+// left out in silence.
+absl::Status CheckWholeChunks(const SpanPlan& plan, uint32_t view_tokens);
+
 // A KvView that owns its block table. The view's span points into the vector: neither copyable nor movable.
 struct OwnedView {
   explicit OwnedView(const KvView& from)

@@ -275,15 +275,6 @@ absl::Status StoreOperation::StoreText() {
   return client_.CallKdn("StoreText", *job_.text, limits_, response);
 }
 
-// A store says what it stores: rows that belong to no whole chunk would be dropped in silence.
-absl::Status CheckWholeChunks(const SpanPlan& plan, uint32_t view_tokens) {
-  uint64_t covered = 0;
-  for (const ChunkId& chunk : plan.chunks) covered += chunk.num_tokens;
-  if (covered == view_tokens) return absl::OkStatus();
-  return InvalidArgument("the view has ", view_tokens, " tokens, whole chunks of token_ids end at ", covered,
-                         ": a view must end at a chunk boundary or with token_ids");
-}
-
 std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
     ClientImpl& client, const StoreArguments& arguments, const TextArguments* text,
     std::function<void(const absl::StatusOr<StoreResult>&)> on_done) {

@@ -387,6 +387,12 @@ TEST_F(ClientTest, ArgumentsAreChecked) {
   wrong.dtype = DType::kFp32;
   EXPECT_TRUE(absl::IsInvalidArgument(client_->Store(model_, tokens, wrong, {}).Wait().status()));
   EXPECT_TRUE(absl::IsInvalidArgument(client_->Retrieve(model_, MakeTokens(10), kv.view(), {}).Wait().status()));
+  // Room for a part of a chunk: no place for what a retrieve is asked for, as for a store.
+  EXPECT_TRUE(absl::IsInvalidArgument(client_->Retrieve(model_, tokens, kv.view(5), {}).Wait().status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(client_->Store(model_, tokens, kv.view(5), {}).Wait().status()));
+  KvView heads = kv.view();
+  heads.head_begin = 1;
+  EXPECT_TRUE(absl::IsInvalidArgument(client_->Retrieve(model_, tokens, heads, {}).Wait().status()));
   EXPECT_TRUE(absl::IsInvalidArgument(client_->Lookup(model_, {}, {}).status()));
   StoreOptions options;
   options.timeout_ms = -5;
