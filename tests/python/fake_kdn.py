@@ -14,12 +14,18 @@ class FakeKdn:
         self.texts = {}
         self.dropped = set()
         self.failure = None
+        self.pinned = 256  # chunk length for those that name none
+        self.code = "UNAVAILABLE"  # of the failure
         self.calls = []
+        self.names = []
 
-    def register_model(self, spec, chunk_tokens=256):
+    def register_model(self, spec, chunk_tokens=256, name=""):
         self._enter("register_model")
+        self.names.append(name)
         return SimpleNamespace(
-            spec=spec, fingerprint=hashlib.sha256(repr(spec).encode()).digest(), chunk_tokens=chunk_tokens
+            spec=spec,
+            fingerprint=hashlib.sha256(repr(spec).encode()).digest(),
+            chunk_tokens=chunk_tokens or self.pinned,
         )
 
     def lookup(self, model, token_ids):
@@ -74,7 +80,7 @@ class FakeKdn:
     def _enter(self, name):
         self.calls.append(name)
         if self.failure is not None:
-            raise KdnError("UNAVAILABLE", self.failure)
+            raise KdnError(self.code, self.failure)
 
     @staticmethod
     def _spans(model, token_ids):

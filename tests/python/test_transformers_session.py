@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import transformers as hf
 from fake_kdn import FakeKdn
+from kdn import KdnError
 from kdn import transformers as kt
 from model_checks import NEW_TOKENS, QUESTION, assert_same_rows, greedy, next_logits, session_of, text_of
 
@@ -141,3 +143,60 @@ def test_empty_text_and_empty_continuation_are_refused(smollm2):
         session.prefill_or_load("")
     with pytest.raises(ValueError, match="at least one token"):
         session.prefill("Some text.").inputs("")
+
+
+IDS = [token % 60 for token in range(1, 81)]
+
+
+def tiny_session(client, **options):
+    torch.manual_seed(7)
+    config = hf.LlamaConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, pad_token_id=0,
+    )  # fmt: skip
+    model = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model.config._name_or_path = "/models/tiny-llama/"
+    digests = {"weights_digest": "11" * 32, "tokenizer_digest": "22" * 32}
+    return kt.KdnModel(model, None, client=client, **digests, **{"chunk_tokens": 32, **options})
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL"])
+def test_engine_starts_while_the_server_is_away_and_uses_it_once_it_is_back(code):
+    client = FakeKdn()
+    client.failure, client.code = "connection refused", code
+    session = tiny_session(client)
+    prefix = session.prefill_or_load(IDS)
+    assert prefix.stats.tokens_hit == 0 and prefix.stats.error == f"{code}: connection refused"
+    with pytest.raises(KdnError, match="connection refused"):
+        session.store(prefix)
+
+    client.failure = None
+    session.store(prefix)
+    again = session.prefill_or_load(IDS)
+    assert again.stats.error is None and again.stats.tokens_hit == len(IDS)
+    assert client.calls.count("register_model") == 4
+
+
+def test_chunk_length_left_to_the_server_is_taken_over_when_it_is_reached():
+    client = FakeKdn()
+    client.failure, client.pinned = "connection refused", 16
+    session = tiny_session(client, chunk_tokens=0)
+    prefix = session.prefill_or_load(IDS)
+    client.failure = None
+    session.store(prefix)
+    assert session.chunk_tokens == 16
+
+
+@pytest.mark.parametrize("code", ["FAILED_PRECONDITION", "UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT"])
+def test_registration_that_the_server_refuses_is_raised_at_once(code):
+    client = FakeKdn()
+    client.failure, client.code = "not like this", code
+    with pytest.raises(KdnError, match=code):
+        tiny_session(client)
+
+
+def test_registered_name_is_the_given_one_or_that_of_the_model():
+    client = FakeKdn()
+    tiny_session(client, name="Tiny")
+    tiny_session(client)
+    assert client.names == ["Tiny", "tiny-llama"]

@@ -26,6 +26,7 @@ DEFAULT_QUESTION = "What is the GNU General Public License?"
 DEFAULT_ENDPOINT = "127.0.0.1:9460"
 DEFAULT_TOKENS = 2000
 ANSWER_TOKENS = 24
+_MODEL_NAMES = {"smollm2": "SmolLM2-135M-Instruct", "gemma3-270m": "gemma-3-270m"}  # shown by kdnctl model ls
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -112,7 +113,8 @@ def _session(loaded: Any, options: argparse.Namespace) -> Any:
     from kdn.transformers import KdnModel
 
     client = kdn.Client(options.endpoint, dead_after=5.0)
-    return KdnModel(loaded.model, loaded.tokenizer, client=client, weights_digest=loaded.weights_digest)
+    name = _MODEL_NAMES.get(options.model, options.model)
+    return KdnModel(loaded.model, loaded.tokenizer, client=client, weights_digest=loaded.weights_digest, name=name)
 
 
 def _prefix_report(prefix: Any) -> dict[str, Any]:

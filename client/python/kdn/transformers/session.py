@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, Optional, Protocol, Union
@@ -20,6 +21,9 @@ from .describe import Digest, model_spec
 DEFAULT_CHUNK_TOKENS = 256
 # A retrieve that finds less than its lookup promised (evicted in between) is tried again for the shorter prefix.
 _MAX_LOAD_ATTEMPTS = 3
+_MAX_NAME_BYTES = 256  # the server's limit
+# What a registration fails with when the caller or the configuration is wrong. Anything else may pass by itself.
+_REFUSALS = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED")
 
 
 class SlidingRows(enum.Enum):
@@ -39,7 +43,7 @@ class Model(Protocol):
 class Client(Protocol):
     """The part of `kdn.Client` used here. `kv` is one LayerKv a layer, whose rows are positions of the text."""
 
-    def register_model(self, spec: ModelSpec, chunk_tokens: int = ...) -> Model: ...
+    def register_model(self, spec: ModelSpec, chunk_tokens: int = ..., name: str = ...) -> Model: ...
 
     def lookup(self, model: Model, token_ids: Sequence[int]) -> int: ...
 
@@ -117,20 +121,23 @@ class KdnModel:
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
         add_special_tokens: bool = True,
         sliding_rows: SlidingRows = SlidingRows.ALL,
+        name: str = "",
         **spec_options: Any,
     ):
-        """Registers the model.
+        """Registers the model. When KDN cannot be reached now, each later call tries again: the engine starts without it.
 
         Args:
           model, tokenizer, weights_digest, spec_options: as `model_spec` takes them.
           client: a `kdn.Client`.
-          chunk_tokens: tokens in a chunk; every process must use the same for one model.
+          chunk_tokens: tokens in a chunk; every process must use the same for one model. 0 = what the server has pinned
+            for it, else the server's default (until the server is reached, DEFAULT_CHUNK_TOKENS).
           add_special_tokens: whether texts are tokenised with the tokenizer's special tokens.
           sliding_rows: what is stored of sliding-window layers.
+          name: of the model, for people who read `kdnctl model ls`; empty = the name its configuration carries.
 
         Raises:
           UnsupportedModel: see `model_spec`.
-          KdnError: the registration failed.
+          KdnError: the server refuses the registration: another chunk length is pinned, or the client is not allowed.
         """
         self.spec = model_spec(model, tokenizer, weights_digest=weights_digest, **spec_options)
         self._model = model
@@ -139,8 +146,15 @@ class KdnModel:
         self._sliding_rows = sliding_rows
         self._add_special_tokens = add_special_tokens
         self._policy = "default" if add_special_tokens else "none"
-        self._registered = client.register_model(self.spec, chunk_tokens=chunk_tokens)
-        self.chunk_tokens = self._registered.chunk_tokens
+        self._name = name or _name_of(model)
+        self.chunk_tokens = chunk_tokens or DEFAULT_CHUNK_TOKENS
+        self._wanted_chunk_tokens = chunk_tokens
+        self._registered: Optional[Model] = None
+        try:
+            self._model_at_server()
+        except KdnError as error:
+            if error.code in _REFUSALS:
+                raise
 
     def prefill_or_load(self, text: Union[str, Sequence[int]]) -> Prefix:
         """The KV of `text`: the longest prefix that KDN holds is loaded, the rest is computed.
@@ -195,13 +209,23 @@ class KdnModel:
         if self._sliding_rows is SlidingRows.END:
             kv = self._end_rows(kv, len(prefix.token_ids))
         kv = [LayerKv(layer.k.cpu(), layer.v.cpu(), layer.first_row) for layer in kv]
+        registered = self._model_at_server()
         if prefix.text is None:
-            return self._client.store(self._registered, prefix.token_ids, kv)
-        return self._client.store_text(self._registered, prefix.text, prefix.token_ids, kv, policy=self._policy)
+            return self._client.store(registered, prefix.token_ids, kv)
+        return self._client.store_text(registered, prefix.text, prefix.token_ids, kv, policy=self._policy)
+
+    def _model_at_server(self) -> Model:
+        """The registration, made now when that was not possible before."""
+        if self._registered is None:
+            self._registered = self._client.register_model(
+                self.spec, chunk_tokens=self._wanted_chunk_tokens, name=self._name
+            )
+            self.chunk_tokens = self._registered.chunk_tokens
+        return self._registered
 
     def _lookup_text(self, text: str, token_ids: list[int]) -> int:
         """Tokens that can be loaded of a text stored under its bytes; 0 when unknown, or known under other tokens."""
-        found = self._client.lookup_text(self._registered, text, policy=self._policy)
+        found = self._client.lookup_text(self._model_at_server(), text, policy=self._policy)
         if found is None or list(found.token_ids) != token_ids:
             return 0
         return found.hit_tokens
@@ -222,12 +246,12 @@ class KdnModel:
         if isinstance(text, str):
             hit = self._lookup_text(text, token_ids)
         if hit == 0:
-            hit = self._client.lookup(self._registered, token_ids)
+            hit = self._client.lookup(self._model_at_server(), token_ids)
         for _ in range(_MAX_LOAD_ATTEMPTS):
             if hit == 0:
                 return None
             kv = empty_kv(self.spec, hit)
-            result = self._client.retrieve(self._registered, token_ids[:hit], kv)
+            result = self._client.retrieve(self._model_at_server(), token_ids[:hit], kv)
             stats.received_bytes += result.bytes_received
             if result.tokens_hit == hit:
                 stats.tokens_hit = hit
@@ -264,6 +288,13 @@ class KdnModel:
             skip = max(boundary - (layer.window - 1) - held.first_row, 0) if layer.window else 0
             trimmed.append(LayerKv(held.k[:, skip:], held.v[:, skip:], held.first_row + skip))
         return trimmed
+
+
+def _name_of(model: Any) -> str:
+    """What the model was loaded by: "organisation/model", or the last part of a path."""
+    loaded_by = getattr(model.config, "_name_or_path", "") or ""
+    name = os.path.basename(loaded_by.rstrip("/")) if os.path.isabs(loaded_by) else loaded_by
+    return name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def prefill_or_load(
