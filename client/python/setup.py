@@ -1,4 +1,7 @@
-"""Builds libkdn.so with CMake and puts it, with its header, into the package. KDN_LIBRARY names one built before."""
+"""Builds libkdn.so as the release preset does and puts it, with its header, into the package.
+
+KDN_LIBRARY names one built before: then nothing is built.
+"""
 
 import os
 import pathlib
@@ -15,29 +18,37 @@ except ImportError:
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parents[1]
+HEADER = SOURCE / "client" / "kdn" / "kdn.h"
 
 
 def native_library():
+    """The library that KDN_LIBRARY names, else that of build/release, which is made or brought up to date."""
     named = os.environ.get("KDN_LIBRARY")
     if named:
         return pathlib.Path(named)
-    if not (SOURCE / "CMakeLists.txt").is_file():
-        raise SystemExit("setup.py: no KDN source tree around client/python; set KDN_LIBRARY to a built libkdn.so")
-    build = SOURCE / "build" / "python"
-    configure = ["cmake", "-S", str(SOURCE), "-B", str(build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-                 "-DKDN_BUILD_TESTS=OFF"]
-    subprocess.run(configure, check=True)
-    subprocess.run(["cmake", "--build", str(build), "--target", "kdn_c"], check=True)
+    build = SOURCE / "build" / "release"
+    # As deploy/lib.sh says it: what the other scripts compiled is found in the compiler cache.
+    environment = {"CCACHE_BASEDIR": str(SOURCE), "CCACHE_NOHASHDIR": "1", **os.environ}
+    if not (build / "CMakeCache.txt").is_file():
+        cmake("--preset", "release", "-DKDN_BUILD_TESTS=OFF", env=environment)
+    jobs = os.environ.get("KDN_JOBS", str(os.cpu_count()))
+    cmake("--build", str(build), "-j", jobs, "--target", "kdn_c", env=environment)
     return build / "client" / "kdn" / "libkdn.so"
+
+
+def cmake(*arguments, env):
+    subprocess.run(["cmake", *arguments], check=True, cwd=SOURCE, env=env)
 
 
 class BuildWithLibrary(build_py):
     def run(self):
         super().run()
+        if not HEADER.is_file():
+            raise SystemExit(f"setup.py: {HEADER} is missing: install from client/python of a KDN source tree")
         package = pathlib.Path(self.build_lib) / "kdn"
         package.mkdir(parents=True, exist_ok=True)
         shutil.copy2(native_library().resolve(), package / "libkdn.so")
-        shutil.copy2(SOURCE / "client" / "kdn" / "kdn.h", package / "kdn.h")
+        shutil.copy2(HEADER, package / "kdn.h")
 
 
 class PlatformWheel(bdist_wheel):

@@ -16,6 +16,8 @@ from __future__ import annotations
 from .errors import KdnError
 from .spec import AttentionKind, DType, LayerSpec, ModelSpec, RopeSpec, RopeStyle
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AttentionKind",
     "Client",
@@ -55,3 +57,7 @@ def __getattr__(name: str):
     import importlib
 
     return getattr(importlib.import_module(f".{_NATIVE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
 """Loads libkdn.so and declares its functions from the C header that belongs to it.
 
-gRPC lives inside that library; nothing of it runs before the first call that reaches a server, and none of its threads
-ever enters Python.
+gRPC, a shared library that libkdn.so brings with it, starts no thread before the first call that reaches a server, and
+none of its threads ever enters Python.
 """
 
 from __future__ import annotations

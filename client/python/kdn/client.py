@@ -158,7 +158,7 @@ class Client:
 
         Args:
           endpoint: "host:port" or "unix:/path".
-          token: bearer token; needs TLS unless the endpoint is this machine.
+          token: bearer token, blanks and newlines around it ignored; needs TLS unless the endpoint is this machine.
           call_timeout, transfer_timeout: seconds; of small calls, and of store and retrieve.
           dead_after: seconds that a server which does not answer may cost, once.
           profile: how stored tiles are coded: "raw" or "lossless".
@@ -175,7 +175,8 @@ class Client:
 
         options = ffi.new("kdn_client_options*")
         lib.kdn_client_options_init(options)
-        options.endpoint, options.token, options.profile = text(endpoint), text(token), text(profile)
+        options.endpoint, options.profile = text(endpoint), text(profile)
+        options.token = text(None if token is None else token.strip())
         if tls is not None:
             options.tls = 1
             options.tls_ca_file, options.tls_cert_file = text(tls.ca_file), text(tls.cert_file)
@@ -242,7 +243,7 @@ class Client:
     def lookup(
         self, model: Model, token_ids: Sequence[int], *, first_token: int = 0, extra_keys: Sequence[str] = ()
     ) -> int:
-        """How many of token_ids, from first_token on, a retrieve would load now."""
+        """How many of token_ids, from first_token on, a retrieve would load now. Arguments as for store_async."""
         span = _Span(token_ids, first_token, extra_keys)
         result = ffi.new("kdn_lookup_result*")
         with self._use() as native:
@@ -289,6 +290,9 @@ class Client:
         """Starts storing the KV of token_ids[first_token:]; what the server has already is not sent.
 
         Args:
+          token_ids: [tokens] integers, from the text's first token on: a list, NumPy array or tensor of one dimension.
+          kv: see the class: [kv_heads, rows, channels] a layer or a PagedKv, over tokens first_token, first_token + 1,
+            ... of token_ids up to a chunk boundary or the last one. Read until the operation is staged.
           first_token: index of kv's token 0: a multiple of the chunk length.
           head_begin: first KV head of kv (a tensor-parallel rank's); the arrays' shape says how many.
           extra_keys: further identity: image hashes, cache salt.
@@ -299,7 +303,8 @@ class Client:
           text: remember as well that this text stands for token_ids, under the tokenizer's special-token `policy`.
 
         Raises:
-          KdnError: the arguments are not valid. What happens later is the operation's result.
+          ValueError, TypeError: arrays or token_ids that do not fit the model, each other, or the block table.
+          KdnError: other arguments are not valid. What happens later is the operation's result.
         """
         span = _Span(token_ids, first_token, extra_keys)
         view = view_of(model.spec, kv, head_begin, writable=False)
@@ -321,13 +326,13 @@ class Client:
         )
 
     def store(self, model: Model, token_ids: Sequence[int], kv: Any, **options: Any) -> StoreResult:
-        """`store_async`, then waits for the result."""
+        """`store_async` with its arguments and shapes, then waits for the result."""
         return self.store_async(model, token_ids, kv, **options).wait()
 
     def store_text(
         self, model: Model, text: str, token_ids: Sequence[int], kv: Any, policy: str = "default", **options: Any
     ) -> StoreResult:
-        """`store`, and remembers that `text` stands for token_ids."""
+        """`store` with its arguments and shapes, and remembers that `text` stands for token_ids."""
         return self.store(model, token_ids, kv, text=text, policy=policy, **options)
 
     def retrieve_async(
@@ -341,7 +346,11 @@ class Client:
         extra_keys: Sequence[str] = (),
         timeout: float = 0.0,
     ) -> Operation[RetrieveResult]:
-        """Starts loading the KV of token_ids[first_token:] into the arrays of `kv`; arguments as for store_async."""
+        """Starts loading the KV of token_ids[first_token:] into the arrays of `kv`, which are written until it is complete.
+
+        Arguments, shapes and errors as for store_async: the arrays end at a chunk boundary or with token_ids. NumPy
+        arrays must be writable, and no two elements may share memory.
+        """
         span = _Span(token_ids, first_token, extra_keys)
         view = view_of(model.spec, kv, head_begin, writable=True)
         options = ffi.new("kdn_retrieve_options*")
@@ -353,27 +362,30 @@ class Client:
         )
 
     def retrieve(self, model: Model, token_ids: Sequence[int], kv: Any, **options: Any) -> RetrieveResult:
-        """`retrieve_async`, then waits for the result."""
+        """`retrieve_async` with its arguments and shapes, then waits for the result."""
         return self.retrieve_async(model, token_ids, kv, **options).wait()
 
     def retrieve_text(
         self, model: Model, text: str, kv: Any, policy: str = "default", **options: Any
     ) -> Optional[RetrieveResult]:
-        """Loads the KV of a text stored before; `kv` must have room for its tokens. None when the text is unknown."""
+        """Loads the KV of a text stored before; None when the text is unknown.
+
+        kv: shapes as for retrieve_async, over the tokens that `lookup_text` says the text has, or its first whole chunks.
+        """
         found = self.lookup_text(model, text, policy)
         if found is None:
             return None
         return self.retrieve(model, found.token_ids, kv, extra_keys=found.extra_keys, **options)
 
     def fetch_container(self, model: Model, chunk_digest: bytes, timeout: float = 0.0) -> bytes:
-        """One chunk as a verified container. Raises KdnError NOT_FOUND on a miss."""
+        """The chunk of that digest (32 bytes) as a verified container. Raises KdnError NOT_FOUND on a miss."""
         container = ffi.new("kdn_bytes*")
         with self._use() as native:
             self._check(lib.kdn_fetch_container(native, model._handle, chunk_digest, int(timeout * 1000), container))
         return _take_bytes(container)
 
     def chunk_digests(self, model: Model, token_ids: Sequence[int], *, extra_keys: Sequence[str] = ()) -> list[bytes]:
-        """The digests of the prefix chunks of token_ids. No call."""
+        """The digests (32 bytes each) of the prefix chunks of token_ids ([tokens] integers). No call."""
         span = _Span(token_ids, 0, extra_keys)
         digests = ffi.new("kdn_bytes*")
         self._check(lib.kdn_chunk_digests(model._handle, span.native, digests))

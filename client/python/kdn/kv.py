@@ -201,7 +201,7 @@ def paged_view(spec: ModelSpec, kv: PagedKv, head_begin: int, writable: bool) ->
 
 
 def view_of(spec: ModelSpec, kv: Any, head_begin: int, writable: bool) -> _ViewBuilder:
-    """A view of whatever `Client.store` and `Client.retrieve` take."""
+    """A view of whatever `Client.store` and `Client.retrieve` take; shapes as `Client` and `PagedKv` say."""
     if isinstance(kv, PagedKv):
         return paged_view(spec, kv, head_begin, writable)
     return contiguous_view(spec, kv, head_begin, writable)

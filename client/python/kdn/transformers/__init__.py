@@ -11,9 +11,15 @@ The functions `prefill_or_load` and `store` do the same in one call each.
 
 from __future__ import annotations
 
-from .cache import LayerKv, Recorder, cache_of, empty_kv, kv_bytes, kv_views, piece_tokens
-from .describe import SUPPORTED_MODEL_TYPES, UnsupportedModel, fast_tokenizer_digest, model_spec, weights_digest
-from .session import KdnModel, Prefix, PrefixStats, SlidingRows, prefill_or_load, store
+import importlib.util
+
+_missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+if _missing:
+    raise ImportError(f"kdn.transformers needs {' and '.join(_missing)}: pip install './client/python[transformers]'")
+
+from .cache import LayerKv, Recorder, cache_of, empty_kv, kv_bytes, kv_views, piece_tokens  # noqa: E402
+from .describe import SUPPORTED_MODEL_TYPES, UnsupportedModel, fast_tokenizer_digest, model_spec, weights_digest  # noqa: E402
+from .session import KdnModel, Prefix, PrefixStats, SlidingRows, prefill_or_load, store  # noqa: E402
 
 __all__ = [
     "SUPPORTED_MODEL_TYPES",
