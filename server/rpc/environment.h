@@ -26,6 +26,9 @@ struct CallLimits {
   uint64_t max_spec_bytes = uint64_t{1} << 20;
   uint64_t max_text_tokens = uint64_t{1} << 22;
   absl::Duration default_deadline = absl::Seconds(30);
+  // A stream that holds memory while its client neither sends nor reads for this long is cancelled, whatever its
+  // deadline.
+  absl::Duration stall_timeout = absl::Seconds(30);
 };
 
 // A row of the effective configuration.

@@ -1,7 +1,10 @@
 #include "server/rpc/memory_budget.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
+
+#include "absl/time/clock.h"
 
 namespace kdn {
 
@@ -93,7 +96,7 @@ uint64_t MemoryBudget::Reserve(uint64_t bytes, absl::Time deadline, Done done) {
     state_->waiters.emplace(id, State::Waiter{bytes, std::move(done)});
   }
   State::Change(state_, 0, 0);  // room may have come since
-  timers_.Schedule(deadline, [state = std::weak_ptr<State>(state_), id] {
+  timers_.Schedule(std::min(deadline, absl::Now() + kLongestWait), [state = std::weak_ptr<State>(state_), id] {
     if (const std::shared_ptr<State> alive = state.lock()) alive->Refuse(id);
   });
   return id;

@@ -41,6 +41,7 @@ class MemoryBudget {
   // Gets the reservation, or nullopt when there was no room in time. Called on whichever thread gives bytes back, or
   // the timer's: must not block.
   using Done = absl::AnyInvocable<void(std::optional<Reservation>)>;
+  static constexpr absl::Duration kLongestWait = absl::Minutes(1);
 
   // `timers` outlives the budget.
   MemoryBudget(uint64_t limit_bytes, TimerQueue& timers);
@@ -48,7 +49,8 @@ class MemoryBudget {
   // nullopt when there is no room now or others wait.
   std::optional<Reservation> TryReserve(uint64_t bytes);
 
-  // Calls `done` exactly once: now, when there is room, or at `deadline`. Returns an id for CancelWait.
+  // Calls `done` exactly once: now, when there is room, or at `deadline` (after kLongestWait at the latest). Returns an
+  // id for CancelWait.
   uint64_t Reserve(uint64_t bytes, absl::Time deadline, Done done);
   // Ends the wait: `done` gets nullopt unless it was called before.
   void CancelWait(uint64_t id);

@@ -36,7 +36,7 @@ struct RetrieveStream::Hold {
 grpc::ServerWriteReactor<grpc::ByteBuffer>* RetrieveStream::Start(const CallEnvironment& environment,
                                                                   grpc::CallbackServerContext* context,
                                                                   const grpc::ByteBuffer* request) {
-  std::shared_ptr<RetrieveStream> stream(new RetrieveStream(environment, DeadlineOf(environment, *context)));
+  std::shared_ptr<RetrieveStream> stream(new RetrieveStream(environment, context));
   stream->self_ = stream;
   absl::StatusOr<Identity> identity = Admit(environment, *context, CallKind::kKdn);
   if (!identity.ok()) {
@@ -60,14 +60,15 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* RetrieveStream::Start(const CallEnvi
       if (alive != nullptr) alive->Fail(DeadlineExceeded("the server's default deadline passed"));
     });
   }
+  stream->CheckStall();
   if (!environment.pool->TryStart([stream, request] { stream->ReadRequest(*request); })) {
     stream->Fail(TooManyCalls());
   }
   return stream.get();
 }
 
-RetrieveStream::RetrieveStream(const CallEnvironment& environment, absl::Time deadline)
-    : environment_(environment), deadline_(deadline) {
+RetrieveStream::RetrieveStream(const CallEnvironment& environment, grpc::CallbackServerContext* context)
+    : environment_(environment), context_(context), deadline_(DeadlineOf(environment, *context)) {
   scope_.emplace(environment, "Retrieve");
 }
 
@@ -124,6 +125,7 @@ void RetrieveStream::Pump() {
 RetrieveStream::Step RetrieveStream::Decide() {
   if (finished_ || writing_ || parsing_) return Step::kNothing;
   if (!status_.ok()) {
+    sending_since_ = absl::Now();
     finished_ = true;
     return Step::kFinish;
   }
@@ -135,8 +137,10 @@ RetrieveStream::Step RetrieveStream::Decide() {
   StartFetch();
   if (!current_.has_value()) {
     finished_ = !fetching_ && next_fetch_ == asks_.size();
+    if (finished_) sending_since_ = absl::Now();
     return finished_ ? Step::kFinish : Step::kNothing;
   }
+  sending_since_ = std::min(sending_since_, absl::Now());
   if (!credit_->HasRoom()) return Step::kNothing;
   writing_ = true;
   return Step::kWrite;
@@ -251,6 +255,7 @@ void RetrieveStream::OnWriteDone(bool ok) {
   {
     absl::MutexLock lock(&mu_);
     writing_ = false;
+    sending_since_ = absl::InfiniteFuture();
     if (!ok && status_.ok()) status_ = Cancelled("the caller has gone");
   }
   Pump();
@@ -269,10 +274,40 @@ void RetrieveStream::Fail(absl::Status status) {
   Pump();
 }
 
+// What was written stays in memory until the client has read it, so an end with a status would not free it.
+void RetrieveStream::CheckStall() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (done_) return;
+    const absl::Duration timeout = environment_.limits.stall_timeout;
+    const absl::Time now = absl::Now();
+    if (sending_since_ + timeout > now) {
+      stall_timer_ = environment_.timers->Schedule(std::min(sending_since_, now) + timeout, [weak = weak_from_this()] {
+        if (const std::shared_ptr<RetrieveStream> alive = weak.lock()) alive->CheckStall();
+      });
+      return;
+    }
+    cancelling_ = true;
+    if (status_.ok()) status_ = DeadlineExceeded("the client has stopped reading");
+  }
+  context_->TryCancel();
+  {
+    absl::MutexLock lock(&mu_);
+    cancelling_ = false;
+  }
+  Pump();
+}
+
 void RetrieveStream::OnDone() {
   if (deadline_timer_.has_value()) environment_.timers->Cancel(*deadline_timer_);
-  scope_.reset();
   const std::shared_ptr<RetrieveStream> self = std::move(self_);
+  {
+    const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !cancelling_; };
+    absl::MutexLock lock(&mu_, absl::Condition(&idle));
+    done_ = true;
+    if (stall_timer_.has_value()) environment_.timers->Cancel(*stall_timer_);
+  }
+  scope_.reset();
   absl::MutexLock lock(&mu_);
   ready_.clear();
 }

@@ -49,7 +49,7 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   };
   enum class Step { kNothing, kWrite, kFinish };
 
-  RetrieveStream(const CallEnvironment& environment, absl::Time deadline);
+  RetrieveStream(const CallEnvironment& environment, grpc::CallbackServerContext* context);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -67,9 +67,12 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   RetrievedChunk OverBudget(std::string message) const;
   void WriteNext();
   void Fail(absl::Status status);
+  // Looks, and arranges for the next look, whether the client has stopped reading.
+  void CheckStall();
 
   const CallEnvironment& environment_;
-  std::optional<CallScope> scope_;  // until OnDone
+  grpc::CallbackServerContext* const context_;  // gRPC's, until OnDone
+  std::optional<CallScope> scope_;              // until OnDone
   const absl::Time deadline_;
   std::shared_ptr<RetrieveStream> self_;  // until OnDone
   std::shared_ptr<StreamCredit> credit_;  // with the slices that were sent
@@ -92,6 +95,10 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool fetching_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  bool done_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelling_ ABSL_GUARDED_BY(mu_) = false;  // CheckStall uses the context: the call must not be over
+  absl::Time sending_since_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();  // that the client is to read something
+  std::optional<TimerQueue::Id> stall_timer_ ABSL_GUARDED_BY(mu_);
   uint32_t next_fetch_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t last_chunk_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t wait_id_ ABSL_GUARDED_BY(mu_) = 0;

@@ -57,6 +57,7 @@ grpc::ServerReadReactor<grpc::ByteBuffer>* StoreStream::Start(const CallEnvironm
       if (const std::shared_ptr<StoreStream> alive = weak.lock()) alive->OnLate();
     });
   }
+  stream->CheckStall();
   stream->StartRead(&stream->buffer_);
   return stream.get();
 }
@@ -72,6 +73,10 @@ StoreStream::StoreStream(const CallEnvironment& environment, grpc::CallbackServe
 }
 
 void StoreStream::OnReadDone(bool ok) {
+  {
+    absl::MutexLock lock(&mu_);
+    reading_since_ = absl::InfiniteFuture();
+  }
   if (ok) return HandleFrame();
   // Either the client has sent everything, or the call is broken: then nobody gets the status.
   if (upload_.in_chunk()) {
@@ -164,14 +169,20 @@ void StoreStream::TakeFrame() {
 }
 
 // The call does not end before EndReading, so there is something to read from; once it is cancelled the read fails.
-void StoreStream::ReadOn() { StartRead(&buffer_); }
+void StoreStream::ReadOn() {
+  if (upload_.in_chunk()) {
+    absl::MutexLock lock(&mu_);
+    reading_since_ = absl::Now();
+  }
+  StartRead(&buffer_);
+}
 
 void StoreStream::EndReading(absl::Status status) {
   {
     absl::MutexLock lock(&mu_);
     reading_ended_ = true;
     if (late_) {
-      status = DeadlineExceeded("the server's default deadline passed");
+      status = DeadlineExceeded("the server's default deadline passed, or the client stopped in the middle of a chunk");
     } else if (context_->IsCancelled()) {
       status = Cancelled("the caller has gone");
     }
@@ -264,8 +275,28 @@ void StoreStream::OnLate() {
   FinishIfOver();
 }
 
+void StoreStream::CheckStall() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (finished_) return;
+    const absl::Duration timeout = environment_.limits.stall_timeout;
+    const absl::Time now = absl::Now();
+    if (reading_since_ + timeout > now) {
+      stall_timer_ = environment_.timers->Schedule(std::min(reading_since_, now) + timeout, [weak = weak_from_this()] {
+        if (const std::shared_ptr<StoreStream> alive = weak.lock()) alive->CheckStall();
+      });
+      return;
+    }
+  }
+  OnLate();
+}
+
 void StoreStream::OnDone() {
   if (deadline_timer_.has_value()) environment_.timers->Cancel(*deadline_timer_);
+  {
+    absl::MutexLock lock(&mu_);
+    if (stall_timer_.has_value()) environment_.timers->Cancel(*stall_timer_);
+  }
   scope_.reset();
   const std::shared_ptr<StoreStream> self = std::move(self_);
 }

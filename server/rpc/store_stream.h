@@ -51,6 +51,8 @@ class StoreStream : public grpc::ServerReadReactor<grpc::ByteBuffer>, public std
   void OnDone() override;
   // The server's own deadline has passed.
   void OnLate();
+  // Looks, and arranges for the next look, whether the client has stopped in the middle of a chunk.
+  void CheckStall();
 
   // The reading side: a chain of steps of which one runs at a time. Each ends by reading on, by waiting for another
   // step to be called, or with EndReading.
@@ -90,7 +92,9 @@ class StoreStream : public grpc::ServerReadReactor<grpc::ByteBuffer>, public std
   Wait wait_ ABSL_GUARDED_BY(mu_) = Wait::kNone;
   uint64_t wait_id_ ABSL_GUARDED_BY(mu_) = 0;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
-  bool late_ ABSL_GUARDED_BY(mu_) = false;    // the server's own deadline passed
+  std::optional<TimerQueue::Id> stall_timer_ ABSL_GUARDED_BY(mu_);
+  absl::Time reading_since_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();  // that a frame of a chunk is awaited
+  bool late_ ABSL_GUARDED_BY(mu_) = false;                                  // the server's own deadline passed
   bool ending_ ABSL_GUARDED_BY(mu_) = false;  // OnLate uses the context: the call must not end
   bool committing_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t committing_bytes_ ABSL_GUARDED_BY(mu_) = 0;

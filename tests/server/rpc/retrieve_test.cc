@@ -153,6 +153,30 @@ TEST_F(RetrieveTest, ReadersShareTheBudgetOfAllCalls) {
   EXPECT_EQ(after.frames[0].data().size(), 10u);
 }
 
+TEST_F(RetrieveTest, AReaderThatStopsGivesItsMemoryBack) {
+  RpcServerOptions options;
+  options.inflight_bytes = 24 * kMiB;
+  options.limits.stall_timeout = absl::Milliseconds(200);
+  StartServer(options);
+  const Digest large = Add("a", 23 * kMiB);
+  const Digest small = Add("b", 10);
+  grpc::ClientContext stuck_context;
+  stuck_context.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(24));
+  const auto stuck = kdn_->Retrieve(&stuck_context, Ask({large, large}));
+  v1::RetrieveFrame frame;
+  ASSERT_TRUE(stuck->Read(&frame));  // and nothing more: 23 of 24 MiB are held
+
+  const Delivered other = Retrieve(Ask({small}));
+  ASSERT_TRUE(other.status.ok()) << other.status.error_message();
+  ASSERT_EQ(other.frames.size(), 1u);
+  EXPECT_EQ(other.frames[0].data().size(), 10u) << other.frames[0].miss_message();
+  while (stuck->Read(&frame)) {
+  }
+  EXPECT_FALSE(stuck->Finish().ok());
+  server_->Stop(absl::Seconds(30));  // every call is over after it
+  EXPECT_EQ(server_->memory_used_bytes(), 0u);
+}
+
 TEST_F(RetrieveTest, CancellingStopsReadingFromTheStore) {
   StartServer({});
   const Digest digest = Add("a", 4 * kMiB);

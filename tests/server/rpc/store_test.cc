@@ -290,6 +290,21 @@ TEST_F(StoreTest, AChunkThatFindsNoMemoryInTimeIsRefused) {
   holder.join();
 }
 
+TEST_F(StoreTest, AStreamThatStopsInAChunkGivesItsMemoryBack) {
+  RpcServerOptions options;
+  options.limits.stall_timeout = absl::Milliseconds(200);
+  StartServer(options);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(24));
+  v1::StoreResponse response;
+  const auto writer = kdn_->Store(&context, &response);
+  writer->Write(FirstFrame(0, DigestOf("a"), 2000, Pattern(1000, 1)));
+  const grpc::Status status = writer->Finish();  // the client neither sends more nor ends
+  EXPECT_FALSE(status.ok());
+  server_->Stop(absl::Seconds(30));  // every call is over after it
+  EXPECT_EQ(server_->memory_used_bytes(), 0u);
+}
+
 TEST_F(StoreTest, AStreamWithoutDeadlineGetsTheServers) {
   RpcServerOptions options;
   options.limits.default_deadline = absl::Milliseconds(100);
