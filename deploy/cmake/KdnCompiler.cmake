@@ -32,6 +32,9 @@ if(KDN_SANITIZE MATCHES "thread")
   add_library(kdn_tsan_mutex STATIC ${CMAKE_CURRENT_LIST_DIR}/tsan_mutex.cc)
   target_link_libraries(kdn_tsan_mutex PUBLIC absl::synchronization)
   target_link_libraries(kdn_compiler_flags INTERFACE $<BUILD_INTERFACE:kdn_tsan_mutex>)
+  # Shared libraries of Abseil refer to the wrappers too, also in programs whose own objects do not: without this the
+  # linker passes the archive by.
+  target_link_options(kdn_compiler_flags INTERFACE "LINKER:--undefined=__wrap__ZN4absl7debian35Mutex4LockEv")
   foreach(method
       Mutex4LockEv Mutex6UnlockEv Mutex7TryLockEv Mutex10ReaderLockEv Mutex12ReaderUnlockEv
       Mutex8LockWhenERKNS0_9ConditionE Mutex5AwaitERKNS0_9ConditionE

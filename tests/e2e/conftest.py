@@ -13,7 +13,8 @@ from daemon import Daemon  # noqa: E402
 
 @pytest.fixture
 def start(tmp_path):
-    """start(**settings) -> a serving Daemon on tmp_path/data, stopped at the end."""
+    """start(**settings) -> a serving Daemon on tmp_path/data. At the end it must still be there and stop cleanly:
+    a crash that a test's own calls outlived, or what a sanitizer says at exit, fails the test."""
     daemons = []
 
     def make(data="data", **settings):
@@ -22,6 +23,5 @@ def start(tmp_path):
         return daemon.start()
 
     yield make
-    for daemon in daemons:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
+    codes = [daemon.stop() for daemon in daemons if daemon.serving]
+    assert all(code == 0 for code in codes), (codes, ["".join(daemon.log)[-4000:] for daemon in daemons])

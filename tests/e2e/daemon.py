@@ -51,6 +51,7 @@ class Daemon:
         self.endpoint = ""
         self.metrics = ""
         self._settled = threading.Event()  # it serves, or has ended
+        self._logged = threading.Condition()  # notified with each line of the log
 
     def start(self) -> Daemon:
         """Returns when it serves; raises DaemonFailed when it ends before."""
@@ -62,33 +63,52 @@ class Daemon:
         self._settled.wait()
         if self.endpoint:
             return self
-        raise DaemonFailed(self._reap(), "".join(self.log))
+        raise DaemonFailed(self.reap(), "".join(self.log))
 
     def _read_log(self, process: subprocess.Popen) -> None:
         self.endpoint = ""
         for line in process.stderr:
-            self.log.append(line)
+            with self._logged:
+                self.log.append(line)
+                self._logged.notify_all()
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "serving":
                 self.endpoint, self.metrics = event["listen"], event["metrics"]
                 self._settled.set()
         self._settled.set()
 
+    @property
+    def serving(self) -> bool:
+        """It was started and neither killed nor stopped by the test since. A daemon that ended by itself counts."""
+        return self.process is not None and self.process.returncode is None
+
     def kill(self) -> None:
         """SIGKILL: no clean-up of any kind."""
         self.process.kill()
-        self._reap()
+        self.reap()
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self._reap()
+        return self.reap()
+
+    def signal_and_await(self, number: int, event: str) -> None:
+        """Sends a signal and returns when an event of this name was logged after it."""
+        already = len(self.log)
+        self.process.send_signal(number)
+        with self._logged:
+            wanted = f'"event":"{event}"'
+            logged = self._logged.wait_for(
+                lambda: any(wanted in line for line in self.log[already:]), timeout=STOP_TIMEOUT_S
+            )
+        assert logged, f"no {event} within {STOP_TIMEOUT_S} s:\n{''.join(self.log[already:])}"
 
     def restart_after_kill(self) -> Daemon:
         self.kill()
         return self.start()
 
-    def _reap(self) -> int:
+    def reap(self) -> int:
+        """Waits until the process has ended; returns its exit code."""
         code = self.process.wait(timeout=STOP_TIMEOUT_S)
         self._reader.join()
         self.process.stderr.close()
@@ -98,7 +118,7 @@ class Daemon:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.serving:
             self.stop()
 
 

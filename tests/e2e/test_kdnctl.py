@@ -117,7 +117,7 @@ def test_bench_measures_and_cleans_up(server, mode):
 def test_help_and_completion():
     for arguments in (["--help"], ["chunk", "--help"], ["bench", "retrieve", "--help"]):
         shown = subprocess.run([binary("kdnctl"), *arguments], capture_output=True, text=True)
-        assert shown.returncode == 0 and "--endpoint" in shown.stdout + "--endpoint"
+        assert shown.returncode == 0 and f"Usage: kdnctl {' '.join(arguments[:-1])}".strip() in shown.stdout
     script = subprocess.run([binary("kdnctl"), "completion", "bash"], capture_output=True, text=True).stdout
     words = subprocess.run(
         ["bash", "-c", f'PATH={binary("kdnctl").rsplit("/", 1)[0]}:$PATH; eval "$0"; COMP_WORDS=(kdnctl ch); COMP_CWORD=1;'
