@@ -57,7 +57,8 @@ absl::Status RocksIndex::AddChunkPut(const IndexBatch::ChunkPut& put, Change& ch
                            put.record.chunk_digest().size(), " bytes");
   }
   if (!std::ranges::all_of(put.record.documents(), IsUtf8)) return InvalidArgument("a document's name is not UTF-8");
-  const auto [tenant, key] = put.key;
+  const TenantId tenant = put.key.tenant;
+  const auto& key = put.key.key;
   const std::string row_key = RowKey(tenant, key);
   KDN_RETURN_IF_ERROR(CountRow(Family::kChunks, row_key, true, change));
   rocksdb::Status status =
