@@ -13,6 +13,8 @@ function(kdn_add_module name)
     set(scope INTERFACE)
     target_link_libraries(${target} INTERFACE ${arg_PUBLIC})
   endif()
+  # The headers need C++20 also in projects that link the installed package.
+  target_compile_features(${target} INTERFACE cxx_std_20)
   add_library(KDN::${name} ALIAS ${target})
   target_include_directories(${target} ${scope}
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include/kdn>)
