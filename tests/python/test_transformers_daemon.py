@@ -1,6 +1,7 @@
 """kdn.transformers against a real kdnd that is killed between storing and loading."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import kdn
 import pytest
 import torch
+from kdn import models
 from kdn import transformers as kt
 from model_checks import assert_same_rows, greedy, next_logits, session_of, text_of
 
@@ -113,3 +115,17 @@ def test_demonstration_gives_the_same_answer_in_another_process(kdnd):
     assert loaded["tokens_hit"] == loaded["tokens"] == computed["tokens"]
     assert loaded["answer_token_ids"] == computed["answer_token_ids"]
     assert 0 < computed["sent_bytes"] < computed["raw_bytes"]
+
+
+def test_program_of_the_readme_runs(smollm2, kdnd):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (folder,) = models.cache_dir().glob(f"smollm2-{smollm2.weights_digest[:16]}-v*")
+    for given, here in (("path/to/model", str(folder)), ("127.0.0.1:9460", kdnd.endpoint), (".read()", ".read()[:3000]")):
+        assert given in program
+        program = program.replace(given, here)
+    names = {}
+    exec(program, names)
+    with kdn.Client(kdnd.endpoint) as client:
+        assert client.admin("ListModels")["models"][0]["display_name"].startswith("smollm2")
+    assert names["prefix"].stats.error is None
+    assert names["session"].prefill_or_load(names["long_text"]).stats.tokens_hit == len(names["prefix"].token_ids)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pathlib
 import sys
 import time
 from typing import Any, Optional
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     begin = time.perf_counter()
     loaded = models.load(options.model)
     text = _read_text(loaded.tokenizer, options.text, options.tokens)
+    if options.save_text:
+        pathlib.Path(options.save_text).write_text(text, encoding="utf-8")
     continuation = f"\n\nQuestion: {options.question}\nAnswer:"
     _warm_up(loaded)
     report = {"step": options.step, "model": options.model, "load_model_seconds": _since(begin)}
@@ -189,6 +192,7 @@ def _parse(arguments: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument(
         "--tokens", type=int, default=DEFAULT_TOKENS, help="cut the text to these (default: %(default)s)"
     )
+    parser.add_argument("--save-text", metavar="FILE", help="write the text as it was used (cut to --tokens) there")
     parser.add_argument("--question", default=DEFAULT_QUESTION, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=0, help="PyTorch threads (default: its own choice)")
     output = parser.add_mutually_exclusive_group()
