@@ -41,6 +41,7 @@ ChunkPlace RetrieveOperation::PlaceOf(size_t chunk) const {
 
 absl::StatusOr<RetrieveResult> RetrieveOperation::Run() {
   KDN_RETURN_IF_ERROR(CheckView(job_.model, job_.view.view));
+  KDN_RETURN_IF_ERROR(ValidateDestination(job_.model.spec(), job_.view.view));
   uint64_t view_tokens = job_.view.view.num_tokens;
   if (job_.text.has_value()) {
     KDN_RETURN_IF_ERROR(FindText());

@@ -1,6 +1,8 @@
 #include "kernels/layout/kv_view.h"
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 
 #include "kernels/base/status.h"
 
@@ -41,6 +43,46 @@ absl::Status ValidateBlockTable(const KvView& view) {
   return absl::OkStatus();
 }
 
+// One axis of a plane.
+struct Axis {
+  uint64_t stride_bytes = 0;
+  uint64_t size = 0;
+};
+
+uint64_t Magnitude(int64_t stride) {
+  return stride < 0 ? uint64_t{0} - static_cast<uint64_t>(stride) : static_cast<uint64_t>(stride);
+}
+
+// Whether all elements have memory of their own: from the smallest stride up, each step must go past what the axes
+// before it reach.
+bool Nest(std::vector<Axis> axes, uint64_t element_bytes) {
+  std::sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) { return a.stride_bytes < b.stride_bytes; });
+  uint64_t reach_bytes = element_bytes;
+  for (const Axis& axis : axes) {
+    if (axis.size <= 1) continue;
+    if (axis.stride_bytes < reach_bytes || axis.stride_bytes > (UINT64_MAX - reach_bytes) / axis.size) return false;
+    reach_bytes += axis.stride_bytes * (axis.size - 1);
+  }
+  return true;
+}
+
+// `blocks` are those that hold rows: empty without a block table.
+absl::Status CheckPlaneApart(const KvView& view, std::span<const int32_t> blocks, const KvPlane& plane, uint32_t dim,
+                             uint64_t rows) {
+  std::vector<Axis> axes = {{Magnitude(plane.channel_stride_bytes), dim},
+                            {Magnitude(plane.head_stride_bytes), view.head_count},
+                            {Magnitude(plane.token_stride_bytes), rows}};
+  if (!blocks.empty()) {
+    const auto [least, most] = std::minmax_element(blocks.begin(), blocks.end());
+    axes[2].size = std::min<uint64_t>(view.num_tokens, view.block_table.block_tokens);
+    axes.push_back({Magnitude(plane.block_stride_bytes), static_cast<uint64_t>(*most - *least) + 1});
+  }
+  if (Nest(std::move(axes), DTypeBytes(view.dtype))) return absl::OkStatus();
+  return InvalidArgument("its strides (token ", plane.token_stride_bytes, ", head ", plane.head_stride_bytes,
+                         ", channel ", plane.channel_stride_bytes, ", block ", plane.block_stride_bytes,
+                         ") put elements on top of each other");
+}
+
 }  // namespace
 
 absl::Status ValidateKvView(const ModelSpec& spec, const KvView& view) {
@@ -62,6 +104,40 @@ absl::Status ValidateKvView(const ModelSpec& spec, const KvView& view) {
     KDN_RETURN_IF_ERROR(ValidateLayerView(spec, view, view.layers[i]));
   }
   return ValidateBlockTable(view);
+}
+
+absl::Status ValidateDestination(const ModelSpec& spec, const KvView& view) {
+  const BlockTable& table = view.block_table;
+  std::span<const int32_t> blocks;
+  if (table.block_tokens > 0) {
+    // Engines may fill the table up with any block where every layer has dropped its rows.
+    uint32_t first_row = view.num_tokens;
+    for (const KvLayerView& layer : view.layers) first_row = std::min(first_row, layer.first_row);
+    const size_t unused = first_row / table.block_tokens;
+    blocks = table.blocks.subspan(unused, CeilDiv(view.num_tokens, table.block_tokens) - unused);
+  }
+  std::vector<int32_t> sorted(blocks.begin(), blocks.end());
+  std::sort(sorted.begin(), sorted.end());
+  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+  if (twice != sorted.end()) return InvalidArgument("block table of a destination has block ", *twice, " twice");
+  std::vector<const uint8_t*> planes;
+  for (const KvLayerView& layer : view.layers) {
+    const LayerSpec& model = spec.layers[layer.layer];
+    const uint64_t rows = view.num_tokens - layer.first_row;
+    if (rows == 0) continue;
+    for (const auto& [plane, dim, name] :
+         {std::tuple(&layer.k, model.k_head_dim, "K"), std::tuple(&layer.v, model.v_head_dim, "V")}) {
+      if (dim == 0) continue;
+      const absl::Status apart = CheckPlaneApart(view, blocks, *plane, dim, rows);
+      if (!apart.ok()) return Annotate(apart, StrCat(name, " plane of layer ", layer.layer));
+      planes.push_back(ElementAddress(*plane, table, layer.first_row, 0));
+    }
+  }
+  std::sort(planes.begin(), planes.end());
+  if (std::adjacent_find(planes.begin(), planes.end()) != planes.end()) {
+    return InvalidArgument("two planes of a destination begin at one address");
+  }
+  return absl::OkStatus();
 }
 
 uint64_t ViewBytes(const ModelSpec& spec, const KvView& view, uint32_t token_begin, uint32_t tokens) {

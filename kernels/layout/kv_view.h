@@ -74,6 +74,11 @@ inline uint8_t* ElementAddress(const KvPlane& plane, const BlockTable& table, ui
 // (V absent exactly for latents), block table long enough for num_tokens. Else InvalidArgument naming the field.
 absl::Status ValidateKvView(const ModelSpec& spec, const KvView& view);
 
+// OK when `view`, which ValidateKvView accepts, can be written to: no block twice among those that hold rows, no plane
+// twice, and strides that nest (each goes past all that the smaller ones reach), so that no element of a plane lies on
+// another. Else InvalidArgument naming the field.
+absl::Status ValidateDestination(const ModelSpec& spec, const KvView& view);
+
 // Bytes of KV that tokens [token_begin, token_begin + tokens) of `view` hold, absent rows not counted.
 uint64_t ViewBytes(const ModelSpec& spec, const KvView& view, uint32_t token_begin, uint32_t tokens);
 
