@@ -5,9 +5,9 @@
 #include <immintrin.h>
 
 #include <array>
-#include <cstring>
 
 #include "kernels/base/bytes.h"
+#include "kernels/codec/lossless_simd.h"
 
 #define KDN_AVX2 __attribute__((target("avx2,popcnt")))
 
@@ -156,7 +156,7 @@ KDN_AVX2 __attribute__((noinline)) bool TakeEscapes(DecodeJob& job, uint32_t esc
   return true;
 }
 
-// As its AVX-512 sibling: runs while 64 bytes may be read at job.words. UINT32_MAX when the escapes ran out.
+// A DecodeRunFunction.
 template <DType kDType>
 KDN_AVX2 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, const uint8_t* readable_end) {
   constexpr ElementFields kFields = FieldsOf(kDType);
@@ -169,7 +169,7 @@ KDN_AVX2 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, const 
   const uint8_t* words = job.words;
   const uint32_t* const pattern_end = job.pattern + job.pattern_steps * kRansLanes;
   const uint32_t* pattern = job.pattern + (step % job.pattern_steps) * kRansLanes;
-  for (; step < last && readable_end - words >= 64; ++step) {
+  for (; step < last && static_cast<size_t>(readable_end - words) >= kStepReadBytes; ++step) {
     __m256i symbols[kGroups];
     __m256i offsets[kGroups];
     __m256i entries[kGroups];
@@ -200,38 +200,8 @@ KDN_AVX2 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, const 
   return step;
 }
 
-// The last words are decoded from a copy with room behind it, so that no load leaves the tile.
-template <DType kDType>
-KDN_AVX2 bool DecodeAll(DecodeJob& job, uint32_t first, uint32_t last) {
-  uint32_t step = DecodeRun<kDType>(job, first, last, job.words_end);
-  if (step == UINT32_MAX) return false;
-  if (step == last) return true;
-  uint8_t tail[128] = {};
-  const size_t left = static_cast<size_t>(job.words_end - job.words);  // < 64: the run ended for want of words
-  const uint8_t* const words = job.words;
-  std::memcpy(tail, words, left);
-  job.words = tail;
-  step = DecodeRun<kDType>(job, step, last, tail + left + 64);
-  const size_t used = static_cast<size_t>(job.words - tail);
-  if (step != last || used > left) return false;
-  job.words = words + used;
-  return true;
-}
-
 bool DecodeSteps(DecodeJob& job, uint32_t first, uint32_t last) {
-  switch (job.dtype) {
-    case DType::kBf16:
-      return DecodeAll<DType::kBf16>(job, first, last);
-    case DType::kFp16:
-      return DecodeAll<DType::kFp16>(job, first, last);
-    case DType::kFp8E4M3:
-      return DecodeAll<DType::kFp8E4M3>(job, first, last);
-    case DType::kFp8E5M2:
-      return DecodeAll<DType::kFp8E5M2>(job, first, last);
-    case DType::kFp32:
-      return DecodeAll<DType::kFp32>(job, first, last);
-  }
-  return false;
+  return ForDType(job.dtype, [&]<DType kDType>() { return DecodeByRuns(DecodeRun<kDType>, job, first, last); });
 }
 
 // States as single precision: the high and the low half are exact, their sum rounds once.
@@ -357,18 +327,7 @@ KDN_AVX2 void SplitSteps(const uint8_t* elements, uint32_t steps, uint8_t* expon
 }
 
 void Split(DType dtype, const uint8_t* elements, uint32_t steps, uint8_t* exponents, uint8_t* records) {
-  switch (dtype) {
-    case DType::kBf16:
-      return SplitSteps<DType::kBf16>(elements, steps, exponents, records);
-    case DType::kFp16:
-      return SplitSteps<DType::kFp16>(elements, steps, exponents, records);
-    case DType::kFp8E4M3:
-      return SplitSteps<DType::kFp8E4M3>(elements, steps, exponents, records);
-    case DType::kFp8E5M2:
-      return SplitSteps<DType::kFp8E5M2>(elements, steps, exponents, records);
-    case DType::kFp32:
-      return SplitSteps<DType::kFp32>(elements, steps, exponents, records);
-  }
+  ForDType(dtype, [=]<DType kDType>() { SplitSteps<kDType>(elements, steps, exponents, records); });
 }
 
 KDN_AVX2 void Symbolise(SymbolJob& job, uint32_t steps) {

@@ -4,9 +4,8 @@
 
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "kernels/base/bytes.h"
+#include "kernels/codec/lossless_simd.h"
 
 #define KDN_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2,popcnt")))
 
@@ -110,8 +109,7 @@ KDN_AVX512 inline __m512i RefillStates(__m512i states, const uint8_t*& words) {
   return _mm512_mask_or_epi32(states, need, _mm512_slli_epi32(states, 16), next);
 }
 
-// Decodes steps from `step` while at least 64 bytes may be read at job.words, which `readable_end` bounds. Returns the
-// first step not decoded, or UINT32_MAX when the escapes ran out.
+// A DecodeRunFunction.
 template <DType kDType>
 KDN_AVX512 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, const uint8_t* readable_end) {
   constexpr ElementFields kFields = FieldsOf(kDType);
@@ -123,7 +121,7 @@ KDN_AVX512 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, cons
   const uint8_t* words = job.words;
   const uint32_t* const pattern_end = job.pattern + job.pattern_steps * kRansLanes;
   const uint32_t* pattern = job.pattern + (step % job.pattern_steps) * kRansLanes;
-  for (; step < last && readable_end - words >= 64; ++step) {
+  for (; step < last && static_cast<size_t>(readable_end - words) >= kStepReadBytes; ++step) {
     const Lanes channels = {_mm512_loadu_si512(pattern), _mm512_loadu_si512(pattern + 16)};
     pattern += kRansLanes;
     if (pattern == pattern_end) pattern = job.pattern;
@@ -154,38 +152,8 @@ KDN_AVX512 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, cons
   return step;
 }
 
-// The last words are decoded from a copy with room behind it, so that no load leaves the tile.
-template <DType kDType>
-KDN_AVX512 bool DecodeAll(DecodeJob& job, uint32_t first, uint32_t last) {
-  uint32_t step = DecodeRun<kDType>(job, first, last, job.words_end);
-  if (step == UINT32_MAX) return false;
-  if (step == last) return true;
-  uint8_t tail[128] = {};
-  const size_t left = static_cast<size_t>(job.words_end - job.words);  // < 64: the run ended for want of words
-  const uint8_t* const words = job.words;
-  std::memcpy(tail, words, left);
-  job.words = tail;
-  step = DecodeRun<kDType>(job, step, last, tail + left + 64);
-  const size_t used = static_cast<size_t>(job.words - tail);
-  if (step != last || used > left) return false;
-  job.words = words + used;
-  return true;
-}
-
 bool DecodeSteps(DecodeJob& job, uint32_t first, uint32_t last) {
-  switch (job.dtype) {
-    case DType::kBf16:
-      return DecodeAll<DType::kBf16>(job, first, last);
-    case DType::kFp16:
-      return DecodeAll<DType::kFp16>(job, first, last);
-    case DType::kFp8E4M3:
-      return DecodeAll<DType::kFp8E4M3>(job, first, last);
-    case DType::kFp8E5M2:
-      return DecodeAll<DType::kFp8E5M2>(job, first, last);
-    case DType::kFp32:
-      return DecodeAll<DType::kFp32>(job, first, last);
-  }
-  return false;
+  return ForDType(job.dtype, [&]<DType kDType>() { return DecodeByRuns(DecodeRun<kDType>, job, first, last); });
 }
 
 // Floor of states / frequencies, where the quotient is below 2^23: a single-precision estimate is off by one at most.
@@ -293,18 +261,7 @@ KDN_AVX512 void SplitSteps(const uint8_t* elements, uint32_t steps, uint8_t* exp
 }
 
 void Split(DType dtype, const uint8_t* elements, uint32_t steps, uint8_t* exponents, uint8_t* records) {
-  switch (dtype) {
-    case DType::kBf16:
-      return SplitSteps<DType::kBf16>(elements, steps, exponents, records);
-    case DType::kFp16:
-      return SplitSteps<DType::kFp16>(elements, steps, exponents, records);
-    case DType::kFp8E4M3:
-      return SplitSteps<DType::kFp8E4M3>(elements, steps, exponents, records);
-    case DType::kFp8E5M2:
-      return SplitSteps<DType::kFp8E5M2>(elements, steps, exponents, records);
-    case DType::kFp32:
-      return SplitSteps<DType::kFp32>(elements, steps, exponents, records);
-  }
+  ForDType(dtype, [=]<DType kDType>() { SplitSteps<kDType>(elements, steps, exponents, records); });
 }
 
 }  // namespace

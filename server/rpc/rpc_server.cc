@@ -18,7 +18,6 @@
 #include <utility>
 
 #include "kernels/base/status.h"
-#include "server/rpc/accepting.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/kdn_service.h"
 #include "server/rpc/transport_credentials.h"
@@ -124,7 +123,6 @@ RpcServer::~RpcServer() { Stop(absl::ZeroDuration()); }
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptions& options, ChunkStore& store,
                                                             Metrics& metrics) {
-  RaiseDescriptorLimit();
   auto impl = std::make_unique<Impl>(options, store, metrics);
   KDN_ASSIGN_OR_RETURN(impl->authenticator, Authenticator::Make(options.auth));
   impl->environment.authenticator = impl->authenticator.get();
