@@ -1,16 +1,16 @@
 #ifndef KDN_STORAGE_ROCKSDB_INDEX_DB_H_
 #define KDN_STORAGE_ROCKSDB_INDEX_DB_H_
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
-#include "storage/rocksdb/resuming_writer.h"
+#include "storage/rocksdb/database.h"
 #include "storage/rocksdb/row_codec.h"
 
 namespace kdn {
@@ -32,11 +32,9 @@ class IndexDb {
   // As Open, for reading only: needs no space.
   static absl::StatusOr<std::unique_ptr<IndexDb>> OpenReadOnly(const Options& options);
 
-  ~IndexDb();
-
-  rocksdb::DB& db() { return *db_; }
-  const FailureListener& failures() const { return *failures_; }
-  rocksdb::ColumnFamilyHandle* family(Family family) { return handles_[static_cast<size_t>(family)]; }
+  rocksdb::DB& db() { return database_->db(); }
+  const FailureListener& failures() const { return database_->failures(); }
+  rocksdb::ColumnFamilyHandle* family(Family family) { return database_->family(static_cast<size_t>(family)); }
 
   // Writes all families' memtables to table files, together.
   absl::Status Flush();
@@ -50,16 +48,12 @@ class IndexDb {
   absl::StatusOr<uint64_t> TenantBound();
 
  private:
-  IndexDb() = default;
-  enum class Mode { kCreate, kReadWrite, kReadOnly };
-  absl::Status Start(const Options& options, Mode mode);
+  explicit IndexDb(std::unique_ptr<Database> database) : database_(std::move(database)) {}
+  static absl::StatusOr<std::unique_ptr<IndexDb>> OpenIn(const Options& options, OpenMode mode);
   absl::Status CheckFormat();
 
-  std::shared_ptr<rocksdb::Env> env_;
-  const std::shared_ptr<FailureListener> failures_ = std::make_shared<FailureListener>();
-  std::unique_ptr<rocksdb::DB> db_;
-  // The families by number, then RocksDB's own "default".
-  std::array<rocksdb::ColumnFamilyHandle*, kNumFamilies + 1> handles_{};
+  // Its families: those of Family by number, then RocksDB's own "default".
+  const std::unique_ptr<Database> database_;
 };
 
 }  // namespace kdn

@@ -16,6 +16,8 @@
 namespace kdn {
 
 inline constexpr int64_t kResumeIntervalNanos = 1'000'000'000;
+// How long opening a database again waits for calls in progress: one of them may be its own caller's visit.
+inline constexpr int64_t kReopenPatienceMs = 100;
 
 // Notices when RocksDB stops taking writes, and keeps it from resuming by itself then: with nothing in its memtables it
 // would go on with the log whose append failed, where the next append ends the process (Debian builds RocksDB with

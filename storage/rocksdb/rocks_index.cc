@@ -14,8 +14,6 @@ namespace {
 
 // Rows are committed a moment after their value was put, so that the newest group but one may still gain rows.
 constexpr uint64_t kGroupsBehind = 1;
-// How long opening again waits for calls in progress: one of them may be its own caller's visit.
-constexpr int64_t kPausePatienceMs = 100;
 
 }  // namespace
 
@@ -51,7 +49,7 @@ absl::StatusOr<RocksIndex::Use> RocksIndex::Enter() const {
 }
 
 void RocksIndex::ReopenIfDue() {
-  if (!writer_.ShouldReopen() || !gate_.TryPause(kPausePatienceMs)) return;
+  if (!writer_.ShouldReopen() || !gate_.TryPause(kReopenPatienceMs)) return;
   db_.reset();
   if (auto opened = IndexDb::Open(db_options_); opened.ok()) {
     db_ = *std::move(opened);

@@ -15,8 +15,6 @@ namespace {
 constexpr size_t kMaxMetadataBytes = 64 * 1024;
 // Keys, checksums, and RocksDB's own headers of a record.
 constexpr uint64_t kOverheadBytes = 96;
-// How long opening again waits for calls in progress.
-constexpr int64_t kPausePatienceMs = 100;
 
 }  // namespace
 
@@ -91,7 +89,7 @@ absl::StatusOr<UseGate::Use> RocksValueStore::Enter() const {
 }
 
 void RocksValueStore::ReopenIfDue() {
-  if (!writer_.ShouldReopen() || !gate_.TryPause(kPausePatienceMs)) return;
+  if (!writer_.ShouldReopen() || !gate_.TryPause(kReopenPatienceMs)) return;
   db_.reset();
   const ValueDb::Options options{options_.path, env_};
   if (auto opened = ValueDb::Open(options); opened.ok()) {

@@ -6,12 +6,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/bytes.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
+#include "storage/rocksdb/database.h"
 #include "storage/rocksdb/resuming_writer.h"
 
 namespace kdn {
@@ -33,13 +35,12 @@ class ValueDb {
   static absl::StatusOr<std::unique_ptr<ValueDb>> Open(const Options& options);
   // As Open, for reading only: needs no space.
   static absl::StatusOr<std::unique_ptr<ValueDb>> OpenReadOnly(const Options& options);
-  ~ValueDb();
 
-  rocksdb::DB& db() { return *db_; }
-  const FailureListener& failures() const { return *failures_; }
-  rocksdb::ColumnFamilyHandle* records() { return records_; }
-  rocksdb::ColumnFamilyHandle* payloads() { return payloads_; }
-  rocksdb::ColumnFamilyHandle* control() { return control_; }
+  rocksdb::DB& db() { return database_->db(); }
+  const FailureListener& failures() const { return database_->failures(); }
+  rocksdb::ColumnFamilyHandle* control() { return database_->family(0); }
+  rocksdb::ColumnFamilyHandle* records() { return database_->family(1); }
+  rocksdb::ColumnFamilyHandle* payloads() { return database_->family(2); }
 
   // Writes memtables to files.
   enum class FlushMode { kStart, kWait };
@@ -48,16 +49,10 @@ class ValueDb {
   absl::Status EraseGroup(uint64_t group, ResumingWriter& writer);
 
  private:
-  ValueDb() = default;
-  enum class Mode { kCreate, kReadWrite, kReadOnly };
-  absl::Status Start(const Options& options, Mode mode);
+  explicit ValueDb(std::unique_ptr<Database> database) : database_(std::move(database)) {}
+  static absl::StatusOr<std::unique_ptr<ValueDb>> OpenIn(const Options& options, OpenMode mode);
 
-  std::shared_ptr<rocksdb::Env> env_;
-  const std::shared_ptr<FailureListener> failures_ = std::make_shared<FailureListener>();
-  std::unique_ptr<rocksdb::DB> db_;
-  rocksdb::ColumnFamilyHandle* control_ = nullptr;
-  rocksdb::ColumnFamilyHandle* records_ = nullptr;
-  rocksdb::ColumnFamilyHandle* payloads_ = nullptr;
+  const std::unique_ptr<Database> database_;
 };
 
 // Key of a value; the key of {group, 0} is the group's first.
