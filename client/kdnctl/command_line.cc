@@ -182,7 +182,7 @@ int Main(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "Help of every command");
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 unreachable or too late, 5 not allowed,\n"
-      "6 corruption found, 7 partly done, 8 quota or space exhausted.");
+      "6 corruption found, 8 quota or space exhausted.");
   AddGlobals(app, invocation.global);
   AddSeeCommands(app, invocation);
   CLI::App* chunk = app.add_subcommand("chunk", "Stored chunks")->require_subcommand(1)->fallthrough();

@@ -14,7 +14,7 @@ enum ExitCode : int {
   kUnreachable = 4,  // or a deadline that passed
   kForbidden = 5,    // unauthenticated or not allowed
   kCorrupt = 6,
-  kPartlyDone = 7,
+  // 7 is not given: kept for work done in part
   kExhausted = 8,
 };
 
