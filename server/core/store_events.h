@@ -22,7 +22,7 @@ class StoreEvents {
   virtual void OnStoreRejected(std::string_view reason) {}  // canonical code's name, lower case
   virtual void OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) {}
   virtual void OnReinserted(uint64_t chunks, uint64_t bytes) {}
-  virtual void OnCorruption(std::string_view where) {}  // "values", "index", "ram", "upload"
+  virtual void OnCorruption(std::string_view where) {}  // "values", "index", "upload"
 };
 
 }  // namespace kdn

@@ -127,7 +127,7 @@ Metrics::Metrics(std::shared_ptr<Registry> registry, const BuildLabels& build)
   for (int reason = 1; reason <= static_cast<int>(MissReason::kIncomplete); ++reason) {
     families_->misses.Add({{"reason", std::string(MissReasonName(static_cast<MissReason>(reason)))}});
   }
-  for (const char* where : {"values", "index", "ram", "upload"}) families_->corruptions.Add({{"where", where}});
+  for (const char* where : {"values", "index", "upload"}) families_->corruptions.Add({{"where", where}});
 }
 
 Metrics::~Metrics() = default;

@@ -91,14 +91,14 @@ class ChunkIndex {
   // Unset when there is no such row; DataLoss when it is damaged (callers treat that as a miss; putting it again heals
   // it).
   virtual absl::StatusOr<std::optional<v1::ChunkRecord>> GetChunk(const ChunkKey& key) = 0;
-  // One entry per key, in order; unset for absent and for damaged rows (DamagedRows counts those).
+  // One entry per key, in order; unset for absent and for damaged rows.
   virtual absl::StatusOr<std::vector<std::optional<v1::ChunkRecord>>> GetChunks(std::span<const ChunkKey> keys) = 0;
 
-  // All or nothing. InvalidArgument for a record without its identity fields, a name that
-  // is not UTF-8 or a batch too large, ResourceExhausted
-  // when the disk is full (reads go on; commits succeed by themselves once there is space). Commits that touch one key
-  // are serialised by the caller, who read the row it replaces.
+  // All or nothing. InvalidArgument for a record without its identity fields, a name that is not UTF-8 or a batch too
+  // large, ResourceExhausted when the disk is full (reads go on; commits succeed by themselves once there is space).
+  // Commits that touch one key are serialised by the caller, who read the row it replaces.
   virtual absl::Status Commit(const IndexBatch& batch, Durability durability) = 0;
+  // Makes every earlier commit durable.
   virtual absl::Status Sync() = 0;
 
   // Rows in key order, starting after `after` (unset = from the tenant's first); `visit` returns false to stop. The
@@ -127,8 +127,6 @@ class ChunkIndex {
   virtual absl::StatusOr<std::vector<Tenant>> ListTenants() = 0;
 
   virtual absl::StatusOr<IndexCounts> Counts() = 0;
-  // Damaged rows met since opening.
-  virtual uint64_t DamagedRows() const { return 0; }
   // Tells that what the opening found missing has been put back (storage/index/recovery.h), so that the next opening
   // need not look for it again.
   virtual absl::Status MarkRecovered() { return absl::OkStatus(); }

@@ -133,7 +133,6 @@ absl::Status RocksIndex::MarkRecovered() {
 
 absl::Status RocksIndex::NoteDamage(absl::Status status) {
   if (!absl::IsDataLoss(status)) return status;
-  damaged_rows_.fetch_add(1, std::memory_order_relaxed);
   absl::MutexLock lock(&state_mutex_);
   if (!state_.damaged) {
     state_.damaged = true;

@@ -58,7 +58,6 @@ class RocksIndex final : public ChunkIndex {
   absl::StatusOr<Tenant> GetOrCreateTenant(const std::string& name) override;
   absl::StatusOr<std::vector<Tenant>> ListTenants() override;
   absl::StatusOr<IndexCounts> Counts() override;
-  uint64_t DamagedRows() const override { return damaged_rows_.load(std::memory_order_relaxed); }
   absl::Status MarkRecovered() override;
   absl::Status Compact() override;
   uint64_t DiskBytes() const override;
@@ -121,7 +120,6 @@ class RocksIndex final : public ChunkIndex {
   std::atomic<int64_t> chunks_;
   std::atomic<int64_t> models_;
   std::atomic<int64_t> texts_;
-  std::atomic<uint64_t> damaged_rows_{0};
 };
 
 }  // namespace kdn
