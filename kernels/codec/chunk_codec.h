@@ -66,19 +66,10 @@ class SectionEncoder {
   std::vector<uint8_t> rows_;
 };
 
-// The calibration digests a container coded with `tables` names: none for the built-in objects.
-std::vector<Digest> CalibrationOf(const CodecTables& tables);
-
-// The container of `header`'s identity fields and the sections, in the order of PlanSections. Errors of
-// ContainerBuilder::Finish.
-absl::StatusOr<std::vector<uint8_t>> AssembleContainer(const ContainerHeader& header,
-                                                       std::span<const EncodedSection> sections);
-
-// The container of one chunk: identity, num_tokens, tile_tokens, rope_state and cells from `header`, its calibration
-// from `tables`.
+// The container of one chunk, coded with the built-in objects: identity, num_tokens, tile_tokens, rope_state and cells
+// from `header`.
 absl::StatusOr<std::vector<uint8_t>> EncodeChunk(const ModelSpec& spec, const CellMap& cells,
-                                                 const ContainerHeader& header, EncodeSource source, ProfileId profile,
-                                                 CodecTables tables = {});
+                                                 const ContainerHeader& header, EncodeSource source, ProfileId profile);
 
 // ---- Decoding ----
 

@@ -139,32 +139,16 @@ void AddSection(const EncodedSection& section, ContainerBuilder& builder) {
 
 }  // namespace
 
-std::vector<Digest> CalibrationOf(const CodecTables& tables) {
-  const Digest& lossless = tables.lossless->digest();
-  if (lossless == LosslessTables::BuiltIn().digest()) return {};
-  return {lossless};
-}
-
-absl::StatusOr<std::vector<uint8_t>> AssembleContainer(const ContainerHeader& header,
-                                                       std::span<const EncodedSection> sections) {
-  ContainerBuilder builder(header);
-  size_t body_bytes = 0;
-  for (const EncodedSection& section : sections) body_bytes += section.bytes.size();
-  builder.ReserveBody(body_bytes);
-  for (const EncodedSection& section : sections) AddSection(section, builder);
-  return std::move(builder).Finish();
-}
-
 absl::StatusOr<std::vector<uint8_t>> EncodeChunk(const ModelSpec& spec, const CellMap& cells,
-                                                 const ContainerHeader& header, EncodeSource source, ProfileId profile,
-                                                 CodecTables tables) {
+                                                 const ContainerHeader& header, EncodeSource source,
+                                                 ProfileId profile) {
   KDN_ASSIGN_OR_RETURN(const std::vector<SectionEntry> scopes, PlanSections(spec, cells, header, source));
   ContainerHeader identity = header;
   identity.dtype = spec.dtype;
-  identity.calibration = CalibrationOf(tables);
+  identity.calibration.clear();
   ContainerBuilder builder(std::move(identity));
   builder.ReserveBody(ViewBytes(spec, *source.view, source.view_token, header.num_tokens));
-  SectionEncoder encoder(spec, tables);
+  SectionEncoder encoder(spec);
   EncodedSection section;
   for (const SectionEntry& scope : scopes) {
     KDN_RETURN_IF_ERROR(encoder.Encode(header, scope, source, profile, section));

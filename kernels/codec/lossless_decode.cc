@@ -33,7 +33,7 @@ absl::Status CheckFinished(const DecodeJob& job) {
 }  // namespace
 
 absl::Status LosslessTileDecoder::Decode(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded,
-                                         Isa isa, MutableByteSpan rows) {
+                                         MutableByteSpan rows) {
   const LosslessTileLayout layout(geometry, tables);
   if (coded.size() < layout.words_offset) {
     return DataLoss("lossless tile: ", coded.size(), " bytes, at least ", layout.words_offset, " expected");
@@ -81,7 +81,7 @@ absl::Status LosslessTileDecoder::Decode(const LosslessTables& tables, const Til
   }
 
   const uint32_t full_steps = geometry.elements() / kRansLanes;
-  if (!codec_internal::KernelsFor(isa).decode(job, 0, full_steps) ||
+  if (!codec_internal::KernelsFor(isa_).decode(job, 0, full_steps) ||
       !codec_internal::DecodeStepsScalar(job, full_steps, layout.steps)) {
     return DataLoss("lossless tile: words or escapes end early");
   }

@@ -76,14 +76,14 @@ void StoreWords(const uint16_t* words, size_t count, uint8_t* out) {
 
 }  // namespace
 
-void LosslessTileEncoder::Split(const TileGeometry& geometry, ByteSpan rows, Isa isa) {
+void LosslessTileEncoder::Split(const TileGeometry& geometry, ByteSpan rows) {
   const ElementFields fields = FieldsOf(geometry.dtype);
   const uint32_t elements = geometry.elements();
   const uint32_t full_steps = elements / kRansLanes;
   const uint32_t full = full_steps * kRansLanes;
   symbols_.resize(elements);
   records_.resize(CeilDiv(elements, kRansLanes) * fields.record_bytes());
-  codec_internal::KernelsFor(isa).split(geometry.dtype, rows.data(), full_steps, symbols_.data(), records_.data());
+  codec_internal::KernelsFor(isa_).split(geometry.dtype, rows.data(), full_steps, symbols_.data(), records_.data());
   codec_internal::SplitElements(geometry.dtype, rows.data() + static_cast<size_t>(full) * fields.bytes, elements - full,
                                 symbols_.data() + full,
                                 records_.data() + static_cast<size_t>(full_steps) * fields.record_bytes());
@@ -112,8 +112,8 @@ void LosslessTileEncoder::CountExponents(const TileGeometry& geometry) {
   }
 }
 
-void LosslessTileEncoder::ChooseChannels(const uint32_t* costs, const TileGeometry& geometry, Isa isa) {
-  const LosslessKernels& kernels = codec_internal::KernelsFor(isa);
+void LosslessTileEncoder::ChooseChannels(const uint32_t* costs, const TileGeometry& geometry) {
+  const LosslessKernels& kernels = codec_internal::KernelsFor(isa_);
   const uint32_t dim = geometry.dim;
   const auto counts_of = [&](uint32_t channel) {
     return ChannelCounts{histogram_.data() + static_cast<size_t>(channel) * kExponents, lowest_, highest_,
@@ -138,7 +138,7 @@ void LosslessTileEncoder::ChooseChannels(const uint32_t* costs, const TileGeomet
   }
 }
 
-void LosslessTileEncoder::BuildSymbols(const TileGeometry& geometry, Isa isa) {
+void LosslessTileEncoder::BuildSymbols(const TileGeometry& geometry) {
   codec_internal::FillPattern(channels_, kRansSymbols, pattern_);
   SymbolJob job;
   job.elements = geometry.elements();
@@ -149,16 +149,16 @@ void LosslessTileEncoder::BuildSymbols(const TileGeometry& geometry, Isa isa) {
   escapes_.resize(job.elements);
   job.escapes = escapes_.data();
   const uint32_t full_steps = job.elements / kRansLanes;
-  codec_internal::KernelsFor(isa).symbolise(job, full_steps);
+  codec_internal::KernelsFor(isa_).symbolise(job, full_steps);
   codec_internal::SymboliseElements(job, full_steps * kRansLanes, job.elements);
   escape_count_ = static_cast<size_t>(job.escapes - escapes_.data());
 }
 
 absl::StatusOr<bool> LosslessTileEncoder::Encode(const LosslessTables& tables, const TileGeometry& geometry,
-                                                 ByteSpan rows, size_t max_bytes, Isa isa, std::vector<uint8_t>& out) {
+                                                 ByteSpan rows, size_t max_bytes, std::vector<uint8_t>& out) {
   KDN_ASSIGN_OR_RETURN(const uint32_t set, tables.SetOf(geometry.layer, geometry.kind));
   const LosslessTileLayout layout(geometry, tables);
-  Split(geometry, rows, isa);
+  Split(geometry, rows);
   if (tables.channel_source() == ChannelSource::kObject) {
     KDN_ASSIGN_OR_RETURN(const auto channels, codec_internal::ObjectChannels(tables, geometry));
     channels_.assign(channels.begin(), channels.end());
@@ -166,9 +166,9 @@ absl::StatusOr<bool> LosslessTileEncoder::Encode(const LosslessTables& tables, c
     base_ = 0;
   } else {
     CountExponents(geometry);
-    ChooseChannels(tables.CostTable(set), geometry, isa);
+    ChooseChannels(tables.CostTable(set), geometry);
   }
-  BuildSymbols(geometry, isa);
+  BuildSymbols(geometry);
 
   const uint32_t elements = geometry.elements();
   const uint32_t full_steps = elements / kRansLanes;
@@ -184,7 +184,7 @@ absl::StatusOr<bool> LosslessTileEncoder::Encode(const LosslessTables& tables, c
   job.words = words_.data() + kWordSlack + elements;
   std::fill(std::begin(job.states), std::end(job.states), kRansLowerBound);
   codec_internal::EncodeStepsScalar(job, full_steps, layout.steps);
-  codec_internal::KernelsFor(isa).encode(job, 0, full_steps);
+  codec_internal::KernelsFor(isa_).encode(job, 0, full_steps);
 
   const auto word_count = static_cast<uint32_t>(words_end - job.words);
   const size_t size = layout.words_offset + size_t{2} * word_count + escape_count_;

@@ -36,18 +36,21 @@ struct LosslessTileLayout {
 // Encodes tiles. Keeps its scratch between calls; not thread-safe.
 class LosslessTileEncoder {
  public:
+  explicit LosslessTileEncoder(Isa isa) : isa_(isa) {}
+
   // Codes `rows` (geometry.raw_bytes() of them; geometry valid) and appends the tile to `out`. False when the tile
   // would not be smaller than `max_bytes`; `out` is then as before. InvalidArgument when `tables` do not cover the
   // geometry.
   absl::StatusOr<bool> Encode(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan rows,
-                              size_t max_bytes, Isa isa, std::vector<uint8_t>& out);
+                              size_t max_bytes, std::vector<uint8_t>& out);
 
  private:
-  void Split(const TileGeometry& geometry, ByteSpan rows, Isa isa);
+  void Split(const TileGeometry& geometry, ByteSpan rows);
   void CountExponents(const TileGeometry& geometry);
-  void ChooseChannels(const uint32_t* costs, const TileGeometry& geometry, Isa isa);
-  void BuildSymbols(const TileGeometry& geometry, Isa isa);
+  void ChooseChannels(const uint32_t* costs, const TileGeometry& geometry);
+  void BuildSymbols(const TileGeometry& geometry);
 
+  const Isa isa_;
   std::vector<uint16_t> histogram_;  // [channel][exponent]; valid between lowest_ and highest_
   uint32_t lowest_ = 0;              // exponents of the tile
   uint32_t highest_ = 0;
@@ -66,13 +69,15 @@ class LosslessTileEncoder {
 // Decodes tiles without allocating. Not thread-safe.
 class LosslessTileDecoder {
  public:
+  explicit LosslessTileDecoder(Isa isa) : isa_(isa) {}
+
   // Decodes the hostile bytes `coded` into `rows` (geometry.raw_bytes() of them; geometry valid). DataLoss when they
   // are no lossless tile of this geometry, and `rows` are then unspecified; InvalidArgument when `tables` do not cover
   // it.
-  absl::Status Decode(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded, Isa isa,
-                      MutableByteSpan rows);
+  absl::Status Decode(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded, MutableByteSpan rows);
 
  private:
+  const Isa isa_;
   std::array<uint32_t, codec_internal::kMaxPatternEntries> pattern_;
 };
 

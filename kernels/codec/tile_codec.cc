@@ -29,7 +29,7 @@ absl::StatusOr<ProfileId> TileEncoder::Encode(const TileGeometry& geometry, Byte
   if (wanted != ProfileId::kRaw && wanted != ProfileId::kLossless) return UnknownProfile(wanted);
   if (wanted == ProfileId::kLossless) {
     const size_t max_bytes = rows.size() - rows.size() / kMinGainDivisor;
-    KDN_ASSIGN_OR_RETURN(const bool gained, lossless_.Encode(*tables_.lossless, geometry, rows, max_bytes, isa_, out));
+    KDN_ASSIGN_OR_RETURN(const bool gained, lossless_.Encode(*tables_.lossless, geometry, rows, max_bytes, out));
     if (gained) return ProfileId::kLossless;
   }
   out.insert(out.end(), rows.begin(), rows.end());
@@ -47,7 +47,7 @@ absl::Status TileDecoder::Decode(const TileGeometry& geometry, ProfileId profile
       std::memcpy(rows.data(), coded.data(), coded.size());
       return absl::OkStatus();
     case ProfileId::kLossless:
-      return lossless_.Decode(*tables_.lossless, geometry, coded, isa_, rows);
+      return lossless_.Decode(*tables_.lossless, geometry, coded, rows);
     default:
       return UnknownProfile(profile);
   }

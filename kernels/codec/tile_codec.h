@@ -24,7 +24,7 @@ struct CodecTables {
 
 class TileEncoder {
  public:
-  explicit TileEncoder(CodecTables tables = {}, Isa isa = BestIsa()) : tables_(tables), isa_(isa) {}
+  explicit TileEncoder(CodecTables tables = {}, Isa isa = BestIsa()) : tables_(tables), isa_(isa), lossless_(isa) {}
 
   // Codes `rows` ([token][channel], geometry.raw_bytes() bytes) and appends the result to `out`. Returns the profile
   // used: `wanted`, or raw where lossless does not gain at least raw_bytes / kMinGainDivisor. InvalidArgument on bad
@@ -44,7 +44,7 @@ class TileEncoder {
 
 class TileDecoder {
  public:
-  explicit TileDecoder(CodecTables tables = {}, Isa isa = BestIsa()) : tables_(tables), isa_(isa) {}
+  explicit TileDecoder(CodecTables tables = {}, Isa isa = BestIsa()) : tables_(tables), isa_(isa), lossless_(isa) {}
 
   // Decodes the hostile bytes `coded` into `rows` (geometry.raw_bytes() bytes), without allocating. DataLoss when they
   // are no tile of this geometry and profile, and `rows` are then unspecified; other errors as TileEncoder::Encode.

@@ -27,7 +27,7 @@ void Write(const fs::path& path, ByteSpan bytes) {
 std::vector<uint8_t> Encode(const TileGeometry& geometry, ByteSpan rows, const LosslessTables& tables) {
   std::vector<uint8_t> coded;
   const auto done =
-      LosslessTileEncoder().Encode(tables, geometry, rows, std::numeric_limits<size_t>::max(), Isa::kScalar, coded);
+      LosslessTileEncoder(Isa::kScalar).Encode(tables, geometry, rows, std::numeric_limits<size_t>::max(), coded);
   if (!done.ok()) std::abort();
   return coded;
 }
