@@ -193,8 +193,10 @@ grpc::ServerUnaryReactor* AdminService::Status(grpc::CallbackServerContext* cont
 
 grpc::ServerUnaryReactor* AdminService::Stats(grpc::CallbackServerContext* context, const v1::StatsRequest*,
                                               v1::StatsResponse* response) {
-  return UnaryCall::Start(environment_, context, "Stats", CallKind::kAdmin,
-                          [this, response](const Identity&) { return FillStats(*response); });
+  return UnaryCall::Start(environment_, context, "Stats", CallKind::kAdmin, [this, response](const Identity& identity) {
+    KDN_RETURN_IF_ERROR(WantOperator(identity));
+    return FillStats(*response);
+  });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListChunks(grpc::CallbackServerContext* context,

@@ -67,6 +67,13 @@ class AccessTest : public RpcTest {
     v1::FlushResponse response;
     return admin_->Flush(&context, {}, &response).error_code();
   }
+  grpc::StatusCode TryStats(const std::string& token) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    Authorize(context, token);
+    v1::StatsResponse response;
+    return admin_->Stats(&context, {}, &response).error_code();
+  }
   grpc::StatusCode TryStore(const std::string& token, const Digest& digest) {
     grpc::ClientContext context;
     SetDeadline(context);
@@ -115,6 +122,9 @@ TEST_F(AccessTest, WhatConcernsEveryTenantWantsAnOperator) {
   StartServer(TokenOptions());
   EXPECT_EQ(TryFlush("acme-token"), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(TryFlush("ops-token"), grpc::StatusCode::OK);
+  // Its counts would tell one tenant when another stores or reads.
+  EXPECT_EQ(TryStats("acme-token"), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(TryStats("ops-token"), grpc::StatusCode::OK);
 }
 
 TEST_F(AccessTest, NewTokensAreTakenWithoutARestart) {
