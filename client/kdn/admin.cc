@@ -72,7 +72,7 @@ absl::StatusOr<ServerStats> Admin::Stats() {
   ServerStats stats;
   for (const v1::TierStats& tier : wire.tiers()) {
     stats.tiers.push_back({tier.tier(), tier.chunks(), tier.bytes(), tier.raw_bytes(), tier.capacity_bytes(),
-                           tier.hits(), tier.misses()});
+                           tier.hits(), tier.misses(), tier.stored_bytes()});
   }
   stats.counters.insert(wire.counters().begin(), wire.counters().end());
   stats.models = wire.models();

@@ -40,11 +40,12 @@ struct ServerStatus {
 struct TierStats {
   std::string tier;
   uint64_t chunks = 0;
-  uint64_t bytes = 0;
-  uint64_t raw_bytes = 0;
+  uint64_t bytes = 0;           // taken, with what is preallocated, dead and the index
+  uint64_t raw_bytes = 0;       // KV before coding of what is stored; 0 = not known
   uint64_t capacity_bytes = 0;  // 0 = no limit
   uint64_t hits = 0;
   uint64_t misses = 0;
+  uint64_t stored_bytes = 0;  // of the containers that are there
 };
 
 struct ServerStats {

@@ -232,6 +232,7 @@ kdn_status kdn_client_open(const kdn_client_options* options, kdn_client** clien
     if (client == nullptr) return InvalidArgument("client is null");
     KDN_ASSIGN_OR_RETURN(const kdn::ClientOptions read, kdn::c_api::ReadOptions(options));
     auto opened = std::make_unique<kdn_client>();
+    kdn::QuietenHandshakes();  // the language above cannot set a log function of its own
     KDN_ASSIGN_OR_RETURN(opened->client, kdn::Client::Connect(read));
     opened->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (opened->event_fd < 0) return kdn::ResourceExhausted("eventfd: errno ", errno);

@@ -46,6 +46,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
   GrpcTransportOptions link;
   link.endpoint = options.endpoint;
   link.dead_after_ms = options.dead_after_ms;
+  link.on_refusal = options.on_refusal;
   link.channels = options.channels;
   link.tls = options.tls;
   link.token = options.token;

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "client/kdn/admin.h"
 #include "client/kdn/future.h"
+#include "client/transport/grpc_log.h"
 #include "client/transport/grpc_options.h"
 #include "client/transport/miss_reason.h"
 #include "client/transport/transport_stats.h"
@@ -49,6 +50,7 @@ struct ClientOptions {
   // What a server that does not answer may cost, once; afterwards calls fail at once until it answers again. Refused or
   // timed-out connections count, and calls of which nothing came back while a health check went unanswered too.
   int64_t dead_after_ms = 250;
+  OnRefusal on_refusal = OnRefusal::kTryAgain;
   // Deadlines where a call's options say 0.
   int64_t call_timeout_ms = 5'000;       // unary calls
   int64_t transfer_timeout_ms = 30'000;  // Store, Retrieve, containers

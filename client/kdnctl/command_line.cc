@@ -1,10 +1,18 @@
 #include "client/kdnctl/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
 #include <functional>
-#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "client/kdnctl/commands.h"
+#include "client/kdnctl/completion.h"
+#include "client/kdnctl/flag_values.h"
+#include "kernels/base/status.h"
 
 namespace kdn::ctl {
 namespace {
@@ -20,34 +28,38 @@ struct Invocation {
   std::string path;
   std::string text;
   std::string shell;
-  uint64_t ttl_ms = 0;
+  std::string output;
+  int64_t ttl_ms = 0;
+  bool help_all = false;
   ChunkLsOptions chunk_ls;
   ChunkRmOptions chunk_rm;
   LookupCommandOptions lookup;
   BenchOptions bench;
 };
 
-void AddGlobals(CLI::App& app, GlobalOptions& options) {
-  static const std::map<std::string, OutputFormat> kFormats = {
-      {"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}, {"yaml", OutputFormat::kYaml}};
+OutputFormat FormatOf(const std::string& word) {
+  return word == "json" ? OutputFormat::kJson : word == "yaml" ? OutputFormat::kYaml : OutputFormat::kTable;
+}
+
+void AddGlobals(CLI::App& app, Invocation& in) {
+  GlobalOptions& options = in.global;
   app.add_option("--endpoint", options.endpoint, "kdnd's address: host:port or unix:/path")
       ->envname("KDNCTL_ENDPOINT")
+      ->type_name("ADDRESS")
       ->capture_default_str();
   app.add_flag("--tls", options.tls, "Use TLS with the system's authorities")->envname("KDNCTL_TLS");
-  app.add_option("--tls-ca", options.tls_ca, "PEM of the authorities to trust; implies TLS")->envname("KDNCTL_TLS_CA");
-  app.add_option("--tls-cert", options.tls_cert, "PEM of this client's certificate (mTLS)")->envname("KDNCTL_TLS_CERT");
-  app.add_option("--tls-key", options.tls_key, "PEM of its key")->envname("KDNCTL_TLS_KEY");
+  AddFile(app, "--tls-ca", options.tls_ca, "PEM of the authorities to trust; implies TLS")->envname("KDNCTL_TLS_CA");
+  AddFile(app, "--tls-cert", options.tls_cert, "PEM of this client's certificate (mTLS)")->envname("KDNCTL_TLS_CERT");
+  AddFile(app, "--tls-key", options.tls_key, "PEM of its key")->envname("KDNCTL_TLS_KEY");
   app.add_option("--tls-server-name", options.tls_server_name, "Name to expect in the server's certificate")
-      ->envname("KDNCTL_TLS_SERVER_NAME");
-  app.add_option("--token-file", options.token_file, "File that holds the bearer token")->envname("KDNCTL_TOKEN_FILE");
-  app.add_option("--timeout", options.timeout_ms, "Deadline of one call: 500ms, 5s, 1m")
+      ->envname("KDNCTL_TLS_SERVER_NAME")
+      ->type_name("NAME");
+  AddFile(app, "--token-file", options.token_file, "File that holds the bearer token")->envname("KDNCTL_TOKEN_FILE");
+  AddDuration(app, "--timeout", {options.timeout_ms, 1}, "Deadline of one call: 500ms, 5s, 1m")
       ->envname("KDNCTL_TIMEOUT")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"ms", 1}, {"s", 1000}, {"m", 60000}},
-                                        CLI::AsNumberWithUnit::CASE_INSENSITIVE, "DURATION"))
       ->default_str("5s");
-  app.add_option("-o,--output", options.output, "table, json or yaml")
+  AddChoice(app, "-o,--output", in.output, "table|json|yaml", "Form of what is printed")
       ->envname("KDNCTL_OUTPUT")
-      ->transform(CLI::CheckedTransformer(kFormats, CLI::ignore_case))
       ->default_str("table");
   app.add_flag("-q,--quiet", options.quiet, "No remarks and no progress on stderr");
 }
@@ -67,8 +79,7 @@ void AddSeeCommands(CLI::App& app, Invocation& in) {
       AddCommand(app, in, "health", "Whether the server serves, by a real round trip", [&in](Session& s) {
         return RunHealth(s, in.text == "liveness" ? HealthProbe::kLiveness : HealthProbe::kReadiness);
       });
-  health->add_option("--for", in.text, "liveness (answers at all) or readiness")
-      ->check(CLI::IsMember({"liveness", "readiness"}))
+  AddChoice(*health, "--for", in.text, "liveness|readiness", "Whether it answers at all, or can work")
       ->default_str("readiness");
   AddCommand(app, in, "status", "State, versions, paths", [](Session& s) { return RunStatus(s); });
   AddCommand(app, in, "stats", "Tiers and counters", [](Session& s) { return RunStats(s); });
@@ -84,7 +95,10 @@ void AddChunkReadCommands(CLI::App& chunk, Invocation& in) {
   CLI::App* ls = AddCommand(chunk, in, "ls", "List chunks", [&in](Session& s) { return RunChunkLs(s, in.chunk_ls); });
   ls->add_option("--model", in.chunk_ls.model, "Of this model: fingerprint, its start, or name");
   ls->add_option("--document", in.chunk_ls.document, "Stored under this document name");
-  ls->add_option("--limit", in.chunk_ls.limit, "At most this many")->check(CLI::Range(1, 1000))->capture_default_str();
+  ls->add_option("--limit", in.chunk_ls.limit, "At most this many")
+      ->check(CLI::Range(1, 1000).description(""))
+      ->type_name("1..1000")
+      ->capture_default_str();
   ls->add_option("--page-token", in.chunk_ls.page_token, "Where the last page ended");
   CLI::App* inspect = AddCommand(chunk, in, "inspect", "Everything about one chunk", [&in](Session& s) {
     return RunChunkInspect(s, in.key, in.flag ? VerifyMode::kEveryByte : VerifyMode::kNo);
@@ -94,13 +108,13 @@ void AddChunkReadCommands(CLI::App& chunk, Invocation& in) {
   CLI::App* get = AddCommand(chunk, in, "get", "Save a chunk's container",
                              [&in](Session& s) { return RunChunkGet(s, in.key, in.path); });
   get->add_option("KEY", in.key, "Chunk digest or its start")->required();
-  get->add_option("--out", in.path, "File to write; - for stdout")->required();
+  AddFile(*get, "--out", in.path, "File to write; - for stdout")->required();
 }
 
 void AddChunkWriteCommands(CLI::App& chunk, Invocation& in) {
   CLI::App* put =
       AddCommand(chunk, in, "put", "Store a container", [&in](Session& s) { return RunChunkPut(s, in.path, in.text); });
-  put->add_option("FILE", in.path, "A container as saved by get; - for stdin")->required();
+  AddFile(*put, "FILE", in.path, "A container as saved by get; - for stdin")->required();
   put->add_option("--document", in.text, "Document name to store it under");
   CLI::App* rm = AddCommand(chunk, in, "rm", "Delete chunks", [&in](Session& s) { return RunChunkRm(s, in.chunk_rm); });
   rm->add_option("KEY", in.chunk_rm.key, "Chunk digest or its start");
@@ -109,23 +123,22 @@ void AddChunkWriteCommands(CLI::App& chunk, Invocation& in) {
   rm->add_flag("--dry-run", in.chunk_rm.dry_run, "Only say what would go");
   rm->add_flag("-y,--yes", in.chunk_rm.yes, "Do not ask");
   const auto pin = [&](const char* name, const char* help, PinChange change) {
-    CLI::App* command = AddCommand(chunk, in, name, help,
-                                   [&in, change](Session& s) { return RunChunkPin(s, in.key, change, in.ttl_ms); });
+    CLI::App* command = AddCommand(chunk, in, name, help, [&in, change](Session& s) {
+      return RunChunkPin(s, in.key, change, static_cast<uint64_t>(in.ttl_ms));
+    });
     command->add_option("KEY", in.key, "Chunk digest or its start")->required();
     return command;
   };
-  pin("pin", "Keep a chunk from eviction", PinChange::kPin)
-      ->add_option("--ttl", in.ttl_ms, "For this long: 10m, 24h (default: until unpinned)")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, uint64_t>{{"s", 1000}, {"m", 60000}, {"h", 3600000}},
-                                        CLI::AsNumberWithUnit::UNIT_REQUIRED, "DURATION"));
+  AddDuration(*pin("pin", "Keep a chunk from eviction", PinChange::kPin), "--ttl", {in.ttl_ms, 1},
+              "For this long: 10m, 24h (default: until unpinned)");
   pin("unpin", "Let it be evicted again", PinChange::kUnpin);
 }
 
 void AddLookup(CLI::App& app, Invocation& in) {
   CLI::App* lookup = AddCommand(app, in, "lookup", "How many tokens of a prompt would hit",
                                 [&in](Session& s) { return RunLookup(s, in.lookup); });
-  lookup->add_option("--tokens", in.lookup.tokens_path, "File of token ids (JSON array or plain list); - for stdin");
-  lookup->add_option("--text", in.lookup.text_path, "File of a text stored before; - for stdin");
+  AddFile(*lookup, "--tokens", in.lookup.tokens_path, "File of token ids (JSON array or plain list); - for stdin");
+  AddFile(*lookup, "--text", in.lookup.text_path, "File of a text stored before; - for stdin");
   lookup->add_option("--model", in.lookup.model, "Fingerprint, its start, or name; default: the only one");
   lookup->add_option("--policy", in.lookup.policy, "Special-token policy the text was stored with")
       ->capture_default_str();
@@ -140,16 +153,14 @@ void AddBench(CLI::App& app, Invocation& in) {
       return RunBench(s, in.bench);
     });
     command->add_option("--conc", in.bench.concurrency, "Operations in flight")
-        ->check(CLI::Range(1, 64))
+        ->check(CLI::Range(1, 64).description(""))
+        ->type_name("1..64")
         ->capture_default_str();
-    command->add_option("--chunk-bytes", in.bench.chunk_bytes, "Size of a chunk: 256KiB to 256MiB")
-        ->transform(CLI::AsSizeValue(false))
-        ->default_str("2MiB");
-    command->add_option("--chunks", in.bench.chunks, "Different chunks")->capture_default_str();
+    AddSize(*command, "--chunk-bytes", in.bench.chunk_bytes, "Size of a chunk: 256KiB to 256MiB")->default_str("2MiB");
+    command->add_option("--chunks", in.bench.chunks, "Different chunks; a round ends early when all are stored")
+        ->capture_default_str();
     command->add_option("--rounds", in.bench.rounds, "Interleaved rounds; medians are reported")->capture_default_str();
-    command->add_option("--duration", in.bench.duration_ms, "Of one side of a round: 500ms, 3s")
-        ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"ms", 1}, {"s", 1000}},
-                                          CLI::AsNumberWithUnit::CASE_INSENSITIVE, "DURATION"))
+    AddDuration(*command, "--duration", {in.bench.duration_ms, 1}, "Of one side of a round: 500ms, 3s")
         ->default_str("3s");
   };
   add("store", "Store chunks", BenchMode::kStore);
@@ -166,11 +177,67 @@ void AddOperate(CLI::App& app, Invocation& in) {
              [](Session& s) { return RunMaintenance(s, Maintenance::kDrain); });
   AddCommand(app, in, "undrain", "Accept work again",
              [](Session& s) { return RunMaintenance(s, Maintenance::kUndrain); });
-  AddCommand(app, in, "completion", "Print a completion script: bash, zsh or fish",
-             [&in](Session&) { return RunCompletion(in.shell); })
-      ->add_option("SHELL", in.shell, "bash, zsh or fish")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  CLI::App* completion = AddCommand(app, in, "completion", "Print a completion script",
+                                    [&in](Session&) { return RunCompletion(in.shell); });
+  AddChoice(*completion, "SHELL", in.shell, "bash|zsh|fish", "Whose script")->required();
+}
+
+void AddCommands(CLI::App& app, Invocation& in) {
+  app.require_subcommand(1);
+  app.set_version_flag("--version", StrCat("kdnctl ", ClientVersion()), "The version of kdnctl");
+  app.add_flag("--help-all", in.help_all, "Help of every command");
+  app.footer(
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 unreachable or too late, 5 not allowed,\n"
+      "6 corruption found, 8 quota or space exhausted.");
+  AddGlobals(app, in);
+  AddSeeCommands(app, in);
+  CLI::App* chunk = app.add_subcommand("chunk", "Stored chunks")->require_subcommand(1)->fallthrough();
+  AddChunkReadCommands(*chunk, in);
+  AddChunkWriteCommands(*chunk, in);
+  AddLookup(app, in);
+  AddBench(app, in);
+  AddOperate(app, in);
+}
+
+// The help of `app`, which follows the words `before`, and of everything below it.
+std::string HelpOfAll(const CLI::App& app, const std::string& before) {
+  std::string text = app.help(before);
+  const std::string words = before.empty() ? app.get_name() : StrCat(before, " ", app.get_name());
+  for (const CLI::App* command : app.get_subcommands(nullptr)) text += "\n" + HelpOfAll(*command, words);
+  return text;
+}
+
+// What was typed where a command was wanted.
+int RefuseCommand(const CLI::App& app) {
+  const CLI::App* at = &app;
+  std::string path;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    path += at->get_name() + " ";
+  }
+  std::string words;
+  for (const CLI::App* command : at->get_subcommands(nullptr)) {
+    words += (words.empty() ? "" : ", ") + command->get_name();
+  }
+  std::string unknown;
+  for (const std::string& word : app.remaining(/*recurse=*/true)) {
+    if (unknown.empty() && !word.empty()) unknown = word;
+  }
+  const std::string what = unknown.empty()     ? StrCat("kdnctl ", path, "needs a command")
+                           : unknown[0] == '-' ? StrCat("unknown option '", unknown, "', and no command")
+                                               : StrCat("unknown command '", path, unknown, "'");
+  std::fprintf(stderr, "kdnctl: %s; one of: %s\n", what.c_str(), words.c_str());
+  return kUsage;
+}
+
+// "kdnctl help chunk ls" is "kdnctl chunk ls --help".
+std::vector<std::string> Arguments(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words[0] == "help") {
+    words.erase(words.begin());
+    words.push_back("--help");
+  }
+  return words;
 }
 
 }  // namespace
@@ -178,24 +245,32 @@ void AddOperate(CLI::App& app, Invocation& in) {
 int Main(int argc, char** argv) {
   Invocation invocation;
   CLI::App app("kdnctl: look at and operate a KDN server", "kdnctl");
-  app.require_subcommand(1);
-  app.set_help_all_flag("--help-all", "Help of every command");
-  app.footer(
-      "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 unreachable or too late, 5 not allowed,\n"
-      "6 corruption found, 8 quota or space exhausted.");
-  AddGlobals(app, invocation.global);
-  AddSeeCommands(app, invocation);
-  CLI::App* chunk = app.add_subcommand("chunk", "Stored chunks")->require_subcommand(1)->fallthrough();
-  AddChunkReadCommands(*chunk, invocation);
-  AddChunkWriteCommands(*chunk, invocation);
-  AddLookup(app, invocation);
-  AddBench(app, invocation);
-  AddOperate(app, invocation);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kDone : kUsage;
+  AddCommands(app, invocation);
+  std::vector<std::string> words = Arguments(argc, argv);
+  if (!words.empty() && words[0] == kCompleteCommand) {
+    return PrintCompletions(app, std::span<const std::string>(words).subspan(1));
   }
+  if (words == std::vector<std::string>{"--help-all"}) {
+    std::fputs(HelpOfAll(app, "").c_str(), stdout);
+    return kDone;
+  }
+  std::reverse(words.begin(), words.end());  // as CLI11 takes them
+  try {
+    app.parse(words);
+  } catch (const CLI::RequiredError& error) {
+    if (invocation.action == nullptr && std::string_view(error.what()).find("ubcommand") != std::string_view::npos) {
+      return RefuseCommand(app);
+    }
+    std::fprintf(stderr, "kdnctl: %s\n", error.what());
+    return kUsage;
+  } catch (const CLI::Success& asked) {
+    return app.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    std::fprintf(stderr, "kdnctl: %s\nkdnctl COMMAND --help says more\n", error.what());
+    return kUsage;
+  }
+  invocation.global.output = FormatOf(invocation.output);
+  QuietenHandshakes();
   Session session(invocation.global);
   return invocation.action(session);
 }

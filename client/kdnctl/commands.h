@@ -11,6 +11,9 @@
 
 namespace kdn::ctl {
 
+// Version of this kdnctl.
+std::string ClientVersion();
+
 enum class VersionScope { kClient, kClientAndServer };
 ExitCode RunVersion(Session& session, VersionScope scope);
 enum class HealthProbe { kLiveness, kReadiness };

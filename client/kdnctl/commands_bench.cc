@@ -31,20 +31,30 @@ struct Run {
   std::vector<double> latencies_ms;
 };
 
-// Calls `operation(worker)` on `workers` threads for `duration_ms`; each call moves `bytes`.
-absl::StatusOr<Run> Measure(uint32_t workers, int64_t duration_ms, uint64_t bytes,
-                            const std::function<absl::Status(uint32_t worker)>& operation) {
+// What one call of a timed operation did.
+enum class Step { kDone, kNothingLeft };
+using Operation = std::function<absl::StatusOr<Step>(uint32_t worker)>;
+
+// Calls `operation(worker)` on `workers` threads for `duration_ms`, or until one finds nothing left to do; each call
+// moves `bytes`.
+absl::StatusOr<Run> Measure(uint32_t workers, int64_t duration_ms, uint64_t bytes, const Operation& operation) {
   const Clock& clock = Clock::System();
   const int64_t started = clock.MonotonicNanos();
   const int64_t ends = started + duration_ms * 1'000'000;
   std::vector<std::vector<double>> latencies(workers);
   std::vector<absl::Status> failures(workers);
+  std::atomic<bool> over = false;
   std::vector<std::thread> threads;
   for (uint32_t worker = 0; worker < workers; ++worker) {
     threads.emplace_back([&, worker] {
       int64_t now = clock.MonotonicNanos();
-      while (now < ends && failures[worker].ok()) {
-        failures[worker] = operation(worker);
+      while (now < ends && !over) {
+        const absl::StatusOr<Step> step = operation(worker);
+        failures[worker] = step.status();
+        if (!step.ok() || *step == Step::kNothingLeft) {
+          over = true;
+          return;
+        }
         const int64_t done = clock.MonotonicNanos();
         latencies[worker].push_back(Seconds(done - now) * 1e3);
         now = done;
@@ -92,7 +102,7 @@ class Bench {
     }
     next_store_ = 0;
     auto run = Measure(options_.concurrency, options_.duration_ms, container_bytes(),
-                       [this](uint32_t worker) { return Operation(worker); });
+                       [this](uint32_t worker) { return Do(worker); });
     if (round_objects_ != nullptr) {
       KDN_RETURN_IF_ERROR(client_.admin().Delete({.fingerprint = round_model_.fingerprint()}, DeleteMode::kDelete));
     }
@@ -126,13 +136,12 @@ class Bench {
     return absl::OkStatus();
   }
 
-  absl::Status Operation(uint32_t worker) {
+  absl::StatusOr<Step> Do(uint32_t worker) {
     const bool store = options_.mode == BenchMode::kStore || (options_.mode == BenchMode::kMixed && worker % 2 == 1);
-    if (!store) return Get(next_get_++ % objects_.digests().size(), buffers_[worker]);
-    const size_t index = next_store_++;
-    if (index < round_objects_->containers().size()) return Put(round_model_, *round_objects_, index);
-    return ResourceExhausted("a round stored all ", options_.chunks,
-                             " chunks made for it: raise --chunks or lower --duration");
+    const size_t index = store ? next_store_++ : next_get_++ % objects_.digests().size();
+    if (store && index >= round_objects_->containers().size()) return Step::kNothingLeft;
+    KDN_RETURN_IF_ERROR(store ? Put(round_model_, *round_objects_, index) : Get(index, buffers_[worker]));
+    return Step::kDone;
   }
 
   Client& client_;
@@ -153,8 +162,10 @@ absl::StatusOr<Run> BaselineRound(const BenchOptions& options, uint64_t bytes) {
     KDN_ASSIGN_OR_RETURN(std::unique_ptr<LoopbackBaseline> loop, LoopbackBaseline::Start(bytes));
     loops.push_back(std::move(loop));
   }
-  return Measure(options.concurrency, options.duration_ms, bytes,
-                 [&](uint32_t worker) { return loops[worker]->Fetch(); });
+  return Measure(options.concurrency, options.duration_ms, bytes, [&](uint32_t worker) -> absl::StatusOr<Step> {
+    KDN_RETURN_IF_ERROR(loops[worker]->Fetch());
+    return Step::kDone;
+  });
 }
 
 struct Result {

@@ -1,8 +1,10 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <tuple>
 
 #include "client/kdnctl/commands.h"
 #include "kernels/base/status.h"
@@ -77,6 +79,15 @@ std::string_view OutcomeName(ChunkStoreOutcome outcome) {
   return "unknown";
 }
 
+// "2 chunks and 1 text (3.0 MiB)".
+std::string Amount(const DeleteCounts& counts) {
+  const auto number = [](uint64_t count, std::string_view one) {
+    return StrCat(HumanCount(count), " ", one, count == 1 ? "" : "s");
+  };
+  const std::string texts = counts.texts == 0 ? "" : StrCat(" and ", number(counts.texts, "text"));
+  return StrCat(number(counts.chunks, "chunk"), texts, " (", HumanBytes(counts.bytes), ")");
+}
+
 bool Confirmed(const std::string& question) {
   std::fprintf(stderr, "%s [y/N] ", question.c_str());
   std::string answer;
@@ -111,8 +122,12 @@ ExitCode RunChunkLs(Session& session, const ChunkLsOptions& options) {
     if (!model.ok()) return session.Fail("chunk ls", model.status());
     list_options.fingerprint = model->fingerprint;
   }
-  const auto list = (*client)->admin().ListChunks(list_options);
+  auto list = (*client)->admin().ListChunks(list_options);
   if (!list.ok()) return session.Fail("chunk ls", list.status());
+  // Within the page: pages follow the server's keys, which are hashes.
+  std::stable_sort(list->chunks.begin(), list->chunks.end(), [](const ChunkSummary& a, const ChunkSummary& b) {
+    return std::tuple(a.fingerprint.view(), a.token_begin) < std::tuple(b.fingerprint.view(), b.token_begin);
+  });
   Report report;
   report.document["chunks"] = Json::array();
   Table table{{"KEY", "MODEL", "TOKENS", "PROFILE", "STORED", "RAW", "RATIO", "CREATED", "FLAGS"}, {}};
@@ -230,12 +245,9 @@ ExitCode RunChunkRm(Session& session, const ChunkRmOptions& options) {
   if (!counts.ok()) return session.Fail("chunk rm", counts.status());
   if (!options.dry_run) {
     if (!options.yes) {
-      const std::string question =
-          StrCat("delete ", counts->chunks, " chunks and ", counts->texts, " texts, ", HumanBytes(counts->bytes), "?");
-      if (!isatty(STDIN_FILENO)) {
-        return session.Fail("chunk rm", InvalidArgument("would ", question, " Say --yes where nobody can be asked"));
-      }
-      if (!Confirmed(question)) return session.Fail("chunk rm", Cancelled("nothing was deleted"));
+      const std::string what = StrCat("delete ", Amount(*counts));
+      if (!isatty(STDIN_FILENO)) return session.Fail("chunk rm", InvalidArgument("would ", what, "; give --yes"));
+      if (!Confirmed(what + "?")) return session.Fail("chunk rm", Cancelled("nothing was deleted"));
     }
     counts = (*client)->admin().Delete(*target, DeleteMode::kDelete, kTransferTimeoutMs);
     if (!counts.ok()) return session.Fail("chunk rm", counts.status());
@@ -243,9 +255,7 @@ ExitCode RunChunkRm(Session& session, const ChunkRmOptions& options) {
   Report report;
   report.document = {
       {"dry_run", options.dry_run}, {"chunks", counts->chunks}, {"texts", counts->texts}, {"bytes", counts->bytes}};
-  report.tables = {{{},
-                    {{options.dry_run ? "would delete" : "deleted", StrCat(counts->chunks, " chunks"),
-                      StrCat(counts->texts, " texts"), HumanBytes(counts->bytes)}}}};
+  report.tables = {{{}, {{options.dry_run ? "would delete" : "deleted", Amount(*counts)}}}};
   return session.Print(
       report, counts->chunks + counts->texts == 0 && !options.dry_run && options.model.empty() ? kNotFound : kDone);
 }

@@ -1,5 +1,8 @@
+#include <algorithm>
+
 #include "client/kdn/kdn.h"
 #include "client/kdnctl/commands.h"
+#include "kernels/base/clock.h"
 #include "kernels/base/status.h"
 #include "kernels/format/container.h"
 
@@ -29,6 +32,8 @@ Json StatusDocument(const ServerStatus& status) {
 }
 
 }  // namespace
+
+std::string ClientVersion() { return KDN_VERSION; }
 
 ExitCode RunVersion(Session& session, VersionScope scope) {
   Report report;
@@ -74,6 +79,13 @@ ExitCode RunHealth(Session& session, HealthProbe probe) {
     table.rows.push_back({"index", StrCat(round_trip->index_micros, " us")});
     table.rows.push_back({"values", StrCat(round_trip->values_micros, " us")});
   }
+  if (*serving != "SERVING") {
+    const auto status = (*client)->admin().Status();
+    if (status.ok() && !status->state_reason.empty()) {
+      report.document["reason"] = status->state_reason;
+      table.rows.push_back({"reason", status->state_reason});
+    }
+  }
   report.tables = {table};
   const bool live = *serving == "SERVING" || probe == HealthProbe::kLiveness;
   return session.Print(report, live ? kDone : kFailed);
@@ -89,8 +101,15 @@ ExitCode RunStatus(Session& session) {
   Table table;
   for (const auto& [key, value] : report.document.items()) {
     std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    if (key == "started_ms") text = HumanTime(status->started_ms);
-    if (!text.empty()) table.rows.push_back({key == "started_ms" ? "started" : key, text});
+    if (key == "container_minor" || text.empty()) continue;
+    if (key == "started_ms") {
+      const int64_t up_ms = std::max<int64_t>(0, Clock::System().WallMillis() - status->started_ms);
+      table.rows.push_back({"started", StrCat(HumanTime(status->started_ms), ", up ", HumanDuration(up_ms))});
+    } else if (key == "container_major") {
+      table.rows.push_back({"container", StrCat(status->container_major, ".", status->container_minor)});
+    } else {
+      table.rows.push_back({key, text});
+    }
   }
   report.tables = {table};
   return session.Print(report);
@@ -103,18 +122,19 @@ ExitCode RunStats(Session& session) {
   if (!stats.ok()) return session.Fail("stats", stats.status());
   Report report;
   report.document["tiers"] = Json::array();
-  Table tiers{{"TIER", "CHUNKS", "BYTES", "LOGICAL", "RATIO", "CAPACITY", "HITS", "MISSES"}, {}};
+  Table tiers{{"TIER", "CHUNKS", "STORED", "RAW", "RATIO", "TAKEN", "CAPACITY", "HITS", "MISSES"}, {}};
   for (const TierStats& tier : stats->tiers) {
     report.document["tiers"].push_back({{"tier", tier.tier},
                                         {"chunks", tier.chunks},
                                         {"bytes", tier.bytes},
+                                        {"stored_bytes", tier.stored_bytes},
                                         {"raw_bytes", tier.raw_bytes},
                                         {"capacity_bytes", tier.capacity_bytes},
                                         {"hits", tier.hits},
                                         {"misses", tier.misses}});
-    tiers.rows.push_back({tier.tier, HumanCount(tier.chunks), HumanBytes(tier.bytes),
+    tiers.rows.push_back({tier.tier, HumanCount(tier.chunks), HumanBytes(tier.stored_bytes),
                           tier.raw_bytes == 0 ? "-" : HumanBytes(tier.raw_bytes),
-                          HumanRatio(tier.raw_bytes, tier.bytes),
+                          HumanRatio(tier.raw_bytes, tier.stored_bytes), HumanBytes(tier.bytes),
                           tier.capacity_bytes == 0 ? "no limit" : HumanBytes(tier.capacity_bytes),
                           HumanCount(tier.hits), HumanCount(tier.misses)});
   }

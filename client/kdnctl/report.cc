@@ -110,6 +110,24 @@ std::string HumanRatio(uint64_t raw_bytes, uint64_t coded_bytes) {
   return text;
 }
 
+std::string HumanDuration(int64_t duration_ms) {
+  struct Unit {
+    const char* name;
+    int64_t seconds;
+  };
+  static constexpr Unit kUnits[] = {{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}};
+  constexpr int kMostUnits = 2;
+  int64_t left = duration_ms / 1000;
+  std::string text;
+  int units = 0;
+  for (const Unit& unit : kUnits) {
+    if (units == kMostUnits || (left < unit.seconds && (units == 0 || left == 0))) continue;
+    text += (units++ == 0 ? "" : " ") + std::to_string(left / unit.seconds) + unit.name;
+    left %= unit.seconds;
+  }
+  return text.empty() ? "0s" : text;
+}
+
 std::string HumanTime(int64_t unix_ms) {
   if (unix_ms == 0) return "-";
   const std::time_t seconds = unix_ms / 1000;

@@ -38,6 +38,8 @@ std::string HumanCount(uint64_t count);
 std::string HumanRatio(uint64_t raw_bytes, uint64_t coded_bytes);
 // "2026-11-21T13:14:15Z"; "-" for 0.
 std::string HumanTime(int64_t unix_ms);
+// "3d 4h", "5m 20s", "0s": the two largest units.
+std::string HumanDuration(int64_t duration_ms);
 
 }  // namespace kdn::ctl
 

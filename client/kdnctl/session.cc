@@ -1,5 +1,6 @@
 #include "client/kdnctl/session.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -12,6 +13,8 @@ namespace {
 
 constexpr uint32_t kPageChunks = 1000;
 constexpr uint32_t kMaxResolvePages = 1000;
+// The most that a client may wait for a sign of life.
+constexpr int64_t kMaxDeadAfterMs = 60'000;
 constexpr size_t kMaxTokenFileBytes = 64 * 1024;
 
 bool StartsWith(const std::string& text, const std::string& prefix) {
@@ -38,7 +41,7 @@ absl::StatusOr<std::string> ReadInput(const std::string& path, size_t max_bytes)
   std::ifstream file;
   if (path != "-") {
     file.open(path, std::ios::binary);
-    if (!file) return NotFound("cannot read '", path, "'");
+    if (!file) return InvalidArgument("cannot read '", path, "'");
   }
   std::istream& in = path == "-" ? std::cin : file;
   std::string content;
@@ -57,7 +60,8 @@ absl::StatusOr<Client*> Session::client() {
   options.endpoint = options_.endpoint;
   options.call_timeout_ms = options_.timeout_ms;
   // A person waits for an answer as long as they said; an engine would rather compute.
-  options.dead_after_ms = options_.timeout_ms;
+  options.dead_after_ms = std::min(options_.timeout_ms, kMaxDeadAfterMs);
+  options.on_refusal = OnRefusal::kFail;
   if (options_.tls || !options_.tls_ca.empty() || !options_.tls_cert.empty()) {
     options.tls = TlsOptions{options_.tls_ca, options_.tls_cert, options_.tls_key, options_.tls_server_name};
   }
@@ -81,9 +85,8 @@ ExitCode Session::Print(const Report& report, ExitCode code) const {
 
 ExitCode Session::Fail(std::string_view what, const absl::Status& status) const {
   std::string message(FromAbsl(status.message()));
-  if (status.code() == absl::StatusCode::kUnavailable) {
-    message +=
-        StrCat(" (endpoint ", options_.endpoint, "; is kdnd running there? --endpoint or KDNCTL_ENDPOINT says where)");
+  if (message.starts_with(kCannotConnect)) {
+    message += "; is kdnd running there? (--endpoint or KDNCTL_ENDPOINT says where, --tls-ca and the like how)";
   }
   std::fprintf(stderr, "kdnctl: %.*s: %s [%s]\n", static_cast<int>(what.size()), what.data(), message.c_str(),
                absl::StatusCodeToString(status.code()).c_str());
@@ -128,6 +131,10 @@ absl::StatusOr<ModelSummary> Session::ResolveModel(const std::string& name) {
   }
   if (matches.size() == 1) return matches[0];
   if (models.empty()) return NotFound("no model is registered");
+  if (matches.empty() && IsHex(name) && name.size() < kMinKeyDigits) {
+    return InvalidArgument("no model is called '", name, "'; of a fingerprint give at least ", kMinKeyDigits,
+                           " digits");
+  }
   if (matches.empty()) return NotFound("no model is called, or has a fingerprint that starts with, '", name, "'");
   return InvalidArgument(matches.size(), " models match '", name, "': name one with --model FINGERPRINT");
 }

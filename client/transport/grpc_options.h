@@ -19,9 +19,17 @@ struct TlsOptions {
 
 inline constexpr uint32_t kMaxChannels = 8;
 
+// How the message of a call begins that found no connection.
+inline constexpr std::string_view kCannotConnect = "cannot connect to ";
+
+// When a connection is refused: keep trying for dead_after_ms, as a server that restarts is worth it; or say so at
+// once, as to a person.
+enum class OnRefusal { kTryAgain, kFail };
+
 struct GrpcTransportOptions {
   std::string endpoint;  // "host:port" or "unix:/path"
   int64_t dead_after_ms = 250;
+  OnRefusal on_refusal = OnRefusal::kTryAgain;
   uint32_t channels = 1;
   std::optional<TlsOptions> tls;
   std::string token;

@@ -17,6 +17,7 @@
 #include <sstream>
 #include <utility>
 
+#include "client/transport/connect_failure.h"
 #include "kernels/base/crc32c.h"
 #include "kernels/base/status.h"
 
@@ -33,6 +34,8 @@ constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kHttp2FrameBytes = 1 << 20;
 constexpr int kReconnectBackoffMs = 50;
 constexpr int kMaxReconnectBackoffMs = 1000;
+// Longest wait for gRPC to say why there is no connection, which it knows already.
+constexpr int64_t kReasonTimeoutMs = 100;
 constexpr size_t kMaxPemBytes = size_t{1} << 20;
 
 absl::Status FromGrpc(const grpc::Status& status) {
@@ -158,20 +161,43 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcTransport::Connect(const Call
   KDN_RETURN_IF_ERROR(watch_.Admit());
   if (limits.cancel != nullptr && limits.cancel->cancelled()) return Cancelled("cancelled by the caller");
   std::shared_ptr<grpc::Channel> channel = NextChannel();
-  if (channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY) return channel;
+  const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
+  if (state == GRPC_CHANNEL_READY) return channel;
+  if (state == GRPC_CHANNEL_TRANSIENT_FAILURE && options_.on_refusal == OnRefusal::kFail) {
+    DropConnections();  // so that a failure which is seen is one of now
+    channel = NextChannel();
+  }
   const int64_t left_ms = (limits.deadline_nanos - clock_.MonotonicNanos()) / 1'000'000;
   if (left_ms <= 0) return DeadlineExceeded("deadline passed before the call began");
   // An earlier failure may have left the channel waiting for its next attempt.
   grpc::experimental::ChannelResetConnectionBackoff(channel.get());
-  if (channel->WaitForConnected(AfterMillis(std::min(left_ms, options_.dead_after_ms)))) return channel;
-  if (left_ms < options_.dead_after_ms) {
-    return DeadlineExceeded("no connection to ", options_.endpoint, " before the deadline");
+  const int64_t patience_ms = std::min(left_ms, options_.dead_after_ms);
+  const Attempt attempt = AwaitConnection(*channel, patience_ms);
+  if (attempt == Attempt::kConnected) return channel;
+  const std::string cannot = StrCat(kCannotConnect, options_.endpoint, ": ");
+  if (attempt == Attempt::kSilence && left_ms < options_.dead_after_ms) {
+    return DeadlineExceeded(cannot, "no answer within the deadline of ", left_ms, " ms");
   }
-  const absl::Status why = CheckHealth(/*timeout_ms=*/1);
-  std::string reason = StrCat("no connection to ", options_.endpoint, " within ", options_.dead_after_ms, " ms");
-  if (absl::IsUnavailable(why)) reason += StrCat(": ", FromAbsl(why.message()));
+  const absl::Status why = CheckHealth(attempt == Attempt::kRefused ? kReasonTimeoutMs : 1);
+  const LinkSecurity security = options_.tls.has_value() ? LinkSecurity::kTls : LinkSecurity::kPlaintext;
+  const std::string reason =
+      cannot + (absl::IsUnavailable(why) ? DescribeConnectFailure(FromAbsl(why.message()), security)
+                                         : StrCat("no answer within ", patience_ms, " ms"));
   watch_.ReportDead(reason);
   return Unavailable(reason);
+}
+
+GrpcTransport::Attempt GrpcTransport::AwaitConnection(grpc::Channel& channel, int64_t timeout_ms) const {
+  const auto deadline = AfterMillis(timeout_ms);
+  if (options_.on_refusal == OnRefusal::kTryAgain) {
+    return channel.WaitForConnected(deadline) ? Attempt::kConnected : Attempt::kSilence;
+  }
+  for (grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true); state != GRPC_CHANNEL_READY;
+       state = channel.GetState(/*try_to_connect=*/true)) {
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) return Attempt::kRefused;
+    if (!channel.WaitForStateChange(state, deadline)) return Attempt::kSilence;
+  }
+  return Attempt::kConnected;
 }
 
 absl::Status GrpcTransport::CheckHealth(int64_t timeout_ms) {

@@ -46,6 +46,9 @@ class GrpcTransport : public Transport {
   // The channel whose turn it is, connected. Unavailable or DeadlineExceeded when that takes too long.
   absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const CallLimits& limits);
   std::shared_ptr<grpc::Channel> NextChannel();
+  enum class Attempt { kConnected, kRefused, kSilence };
+  // Waits for a channel that has begun to connect; kRefused only as OnRefusal::kFail wants it.
+  Attempt AwaitConnection(grpc::Channel& channel, int64_t timeout_ms) const;
   bool Probe(int64_t timeout_ms);
   // Status of a health check, for its message.
   absl::Status CheckHealth(int64_t timeout_ms);

@@ -86,13 +86,32 @@ def test_pin_and_delete_by_document(server):
 
 
 def test_exit_codes(server):
-    kdnctl(server.endpoint, "frobnicate", check=2)
     kdnctl(server.endpoint, "chunk", "inspect", "nothex", check=2)
     kdnctl(server.endpoint, "chunk", "inspect", "0" * 64, check=3)
     kdnctl(server.endpoint, "chunk", "get", "0" * 64, check=2)
-    unreachable = kdnctl("127.0.0.1:1", "status", check=4)
-    assert "127.0.0.1:1" in unreachable.stderr and not unreachable.stdout
     kdnctl("127.0.0.1:1", "version", "--client")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "flags", "said"),
+    [
+        ("127.0.0.1:1", (), "cannot connect to 127.0.0.1:1: connection refused; is kdnd running there?"),
+        ("unix:/nowhere/kdn.sock", (), "there is no such socket"),
+    ],
+)
+def test_a_server_that_is_not_there_is_named_with_the_cause(endpoint, flags, said):
+    failed = kdnctl(endpoint, *flags, "health", check=4)
+    assert said in failed.stderr and len(failed.stderr.splitlines()) == 1 and not failed.stdout
+
+
+def test_tls_to_a_plain_server_is_one_line(server):
+    failed = kdnctl(server.endpoint, "--tls", "health", check=4)
+    assert "TLS" in failed.stderr and len(failed.stderr.splitlines()) == 1 and not failed.stdout
+
+
+def test_the_hint_does_not_appear_for_a_server_that_answers(server):
+    kdnctl(server.endpoint, "drain")
+    assert "is kdnd running" not in kdnctl(server.endpoint, "chunk", "rm", server.key, "--yes", check=None).stderr
 
 
 def test_drain_and_undrain(server):
@@ -114,14 +133,76 @@ def test_bench_measures_and_cleans_up(server, mode):
     assert len(json.loads(kdnctl(server.endpoint, "model", "ls", "-o", "json").stdout)["models"]) == 1
 
 
+@pytest.mark.parametrize("mode", ["store", "mixed"])
+def test_bench_round_ends_when_every_chunk_is_stored(server, mode):
+    report = json.loads(
+        kdnctl(
+            server.endpoint, "bench", mode, "--chunk-bytes", "256KiB", "--chunks", "4", "--duration", "500ms",
+            "--rounds", "1", "--conc", "2", "-o", "json", "-q",
+        ).stdout
+    )  # fmt: skip
+    assert report["operations"] >= 4 and report["gb_per_second"] > 0
+
+
 def test_help_and_completion():
     for arguments in (["--help"], ["chunk", "--help"], ["bench", "retrieve", "--help"]):
         shown = subprocess.run([binary("kdnctl"), *arguments], capture_output=True, text=True)
         assert shown.returncode == 0 and f"Usage: kdnctl {' '.join(arguments[:-1])}".strip() in shown.stdout
-    script = subprocess.run([binary("kdnctl"), "completion", "bash"], capture_output=True, text=True).stdout
-    words = subprocess.run(
-        ["bash", "-c", f'PATH={binary("kdnctl").rsplit("/", 1)[0]}:$PATH; eval "$0"; COMP_WORDS=(kdnctl ch); COMP_CWORD=1;'
-         ' _kdnctl; echo "${COMPREPLY[@]}"', script],
+
+
+def run(*arguments):
+    return subprocess.run([binary("kdnctl"), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ch", {"chunk"}),
+        ("-o json chunk in", {"inspect"}),
+        ("--endpoint chunk model ", {"ls"}),
+        ("-o js", {"json"}),
+        ("health --for ", {"liveness", "readiness"}),
+        ("completion ", {"bash", "zsh", "fish"}),
+        ("chunk pin --tt", {"--ttl"}),
+    ],
+)
+def test_completion_offers_what_may_stand_there(words, offered):
+    *before, last = words.split(" ")
+    script = run("completion", "bash").stdout
+    line = f'COMP_WORDS=(kdnctl {" ".join(before)} "{last}"); COMP_CWORD={len(before) + 1}'
+    path = binary("kdnctl").rsplit("/", 1)[0]
+    found = subprocess.run(
+        ["bash", "-c", f'PATH={path}:$PATH; eval "$0"; {line}; _kdnctl; echo "${{COMPREPLY[@]}}"', script],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "chunk" in words.stdout.split(), words
+    assert set(found.stdout.split()) == offered, found
+
+
+def test_completion_offers_files_where_a_file_is_wanted(tmp_path):
+    (tmp_path / "tokens.json").write_text("[]")
+    assert run("__complete", "lookup", "--tokens", "").stdout == ":files\n"
+    assert run("__complete", "chunk", "put", "").stdout == ":files\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bogus",), "unknown command 'bogus'; one of: version, health, status"),
+        (("config", "set", "x"), "unknown command 'config set'; one of: get"),
+        (("chunk",), "kdnctl chunk needs a command; one of: ls, inspect"),
+        (("--timeout", "5", "health"), "'5' has no unit: write 5ms, 5s or 5m"),
+        (("--timeout", "0s", "health"), "'0s' is not within 1ms to 24h"),
+        (("-o", "xml", "health"), "'xml' is not one of table|json|yaml"),
+        (("-o", "1", "health"), "'1' is not one of table|json|yaml"),
+    ],
+)
+def test_wrong_words_are_named_with_what_would_be_right(arguments, said):
+    refused = run(*arguments)
+    assert refused.returncode == 2 and said in refused.stderr and not refused.stdout, refused
+
+
+def test_version_and_help_are_found_where_they_are_looked_for():
+    assert run("--version").stdout.startswith("kdnctl ")
+    assert run("help", "chunk", "ls").stdout == run("chunk", "ls", "--help").stdout
+    assert "--page-token" in run("--help-all").stdout and "--chunk-bytes" in run("--help-all").stdout
+    assert "ENUM" not in run("--help").stdout and "INT:" not in run("--help-all").stdout

@@ -53,5 +53,15 @@ TEST(ReportTest, HumanNumbers) {
   EXPECT_EQ(HumanTime(1'000'000'000'000), "2001-09-09T01:46:40Z");
 }
 
+TEST(HumanDurationTest, GivesTheTwoLargestUnits) {
+  EXPECT_EQ(HumanDuration(0), "0s");
+  EXPECT_EQ(HumanDuration(999), "0s");
+  EXPECT_EQ(HumanDuration(59'000), "59s");
+  EXPECT_EQ(HumanDuration(320'000), "5m 20s");
+  EXPECT_EQ(HumanDuration(7'200'000), "2h");
+  EXPECT_EQ(HumanDuration(276'000'000), "3d 4h");
+  EXPECT_EQ(HumanDuration(86'460'000), "1d 0h");
+}
+
 }  // namespace
 }  // namespace kdn::ctl
