@@ -187,6 +187,8 @@ using kdn::c_api::CopyBytes;
 using kdn::c_api::Guarded;
 using kdn::c_api::OrEmpty;
 
+// C has neither default arguments nor overloads.
+// NOLINTBEGIN(readability-function-size)
 extern "C" {
 
 uint32_t kdn_abi_version(void) { return KDN_ABI_VERSION; }
@@ -343,11 +345,10 @@ kdn_status kdn_lookup_text(kdn_client* client, const kdn_model* model, const cha
   return Guarded([&]() -> absl::Status {
     kdn::LookupOptions options;
     options.timeout_ms = timeout_ms;
-    kdn::TextOptions text_options;
-    if (policy != nullptr) text_options.special_token_policy = policy;
+    kdn::TextRef text_ref{.utf8 = std::string_view(utf8, utf8_size)};
+    if (policy != nullptr) text_ref.special_token_policy = policy;
     auto found = std::make_unique<kdn_text>();
-    KDN_ASSIGN_OR_RETURN(found->found, client->client->LookupText(model->handle, std::string_view(utf8, utf8_size),
-                                                                  options, text_options));
+    KDN_ASSIGN_OR_RETURN(found->found, client->client->LookupText(model->handle, text_ref, options));
     *text = found.release();
     return absl::OkStatus();
   });
@@ -410,3 +411,4 @@ kdn_status kdn_put_container(kdn_client* client, const kdn_model* model, const u
 }
 
 }  // extern "C"
+// NOLINTEND(readability-function-size)

@@ -84,9 +84,9 @@ struct SpanArguments {
   std::span<const uint32_t> token_ids;  // the caller's
   SpanOptions options;
 };
-absl::StatusOr<SpanArguments> ReadSpan(const kdn_span* span);
+absl::StatusOr<SpanArguments> ReadSpan(const kdn_span* from);
 // The block table stays the caller's.
-absl::StatusOr<KvView> ReadView(const kdn_view* view);
+absl::StatusOr<KvView> ReadView(const kdn_view* from);
 
 }  // namespace kdn::c_api
 

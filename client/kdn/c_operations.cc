@@ -13,22 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string_view OutcomeName(ChunkStoreOutcome outcome) {
-  switch (outcome) {
-    case ChunkStoreOutcome::kStored:
-      return "stored";
-    case ChunkStoreOutcome::kDeduplicated:
-      return "deduplicated";
-    case ChunkStoreOutcome::kKeptExisting:
-      return "kept_existing";
-    case ChunkStoreOutcome::kRejected:
-      return "rejected";
-    case ChunkStoreOutcome::kSkipped:
-      return "skipped";
-  }
-  return "unknown";
-}
-
 kdn_bytes DumpDetails(const Json& details) {
   return CopyBytes(details.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace));
 }
@@ -49,7 +33,7 @@ void Fill(const absl::StatusOr<StoreResult>& result, kdn_completion& out) {
       if (chunk.outcome == ChunkStoreOutcome::kSkipped) ++out.chunks_skipped;
       if (chunk.outcome == ChunkStoreOutcome::kRejected) ++out.chunks_rejected;
       rows.push_back({{"digest", chunk.chunk_digest.ToHex()},
-                      {"outcome", OutcomeName(chunk.outcome)},
+                      {"outcome", ChunkStoreOutcomeName(chunk.outcome)},
                       {"stored_bytes", chunk.stored_bytes},
                       {"message", std::string(FromAbsl(chunk.status.message()))}});
     }
@@ -146,6 +130,8 @@ using kdn::InvalidArgument;
 using kdn::c_api::Guarded;
 using kdn::c_api::OrEmpty;
 
+// C has neither default arguments nor overloads.
+// NOLINTBEGIN(readability-function-size)
 extern "C" {
 
 void kdn_store_options_init(kdn_store_options* options) {
@@ -179,11 +165,10 @@ kdn_status kdn_submit_store(kdn_client* client, const kdn_model* model, const kd
       store.profile = kdn::ParseProfile(read.profile);
       if (!store.profile.has_value()) return InvalidArgument("there is no profile \"", OrEmpty(read.profile), "\"");
     }
-    kdn::TextOptions text_options;
-    if (read.text_policy != nullptr) text_options.special_token_policy = read.text_policy;
     const bool with_text = read.text_utf8 != nullptr;
-    const kdn::TextArguments text{
-        with_text ? std::string_view(read.text_utf8, read.text_utf8_size) : std::string_view(), text_options};
+    kdn::TextRef text;
+    if (with_text) text.utf8 = std::string_view(read.text_utf8, read.text_utf8_size);
+    if (read.text_policy != nullptr) text.special_token_policy = read.text_policy;
     KDN_ASSIGN_OR_RETURN(const kdn_op enlisted, kdn::c_api::Enlist(client));
     *op = enlisted;
     kdn::c_api::SetState(
@@ -213,7 +198,7 @@ kdn_status kdn_submit_retrieve(kdn_client* client, const kdn_model* model, const
     KDN_ASSIGN_OR_RETURN(const kdn_op enlisted, kdn::c_api::Enlist(client));
     *op = enlisted;
     kdn::c_api::SetState(client, enlisted,
-                         kdn::StartRetrieve(client->impl(), std::move(job), [client, enlisted](const auto& result) {
+                         kdn::StartRetrieve(client->impl(), job, [client, enlisted](const auto& result) {
                            kdn::c_api::Finish(client, enlisted, result);
                          }));
     return absl::OkStatus();
@@ -274,3 +259,4 @@ kdn_status kdn_cancel(kdn_client* client, kdn_op op) {
 }
 
 }  // extern "C"
+// NOLINTEND(readability-function-size)

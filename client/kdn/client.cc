@@ -36,6 +36,22 @@ absl::Status ValidateOptions(const ClientOptions& options) {
 
 }  // namespace
 
+std::string_view ChunkStoreOutcomeName(ChunkStoreOutcome outcome) {
+  switch (outcome) {
+    case ChunkStoreOutcome::kStored:
+      return "stored";
+    case ChunkStoreOutcome::kDeduplicated:
+      return "deduplicated";
+    case ChunkStoreOutcome::kKeptExisting:
+      return "kept_existing";
+    case ChunkStoreOutcome::kRejected:
+      return "rejected";
+    case ChunkStoreOutcome::kSkipped:
+      return "skipped";
+  }
+  return "unknown";
+}
+
 std::unique_ptr<Client> ClientImpl::MakeClient(const ClientOptions& options, std::unique_ptr<Transport> transport,
                                                const Clock& clock) {
   return std::unique_ptr<Client>(new Client(std::make_unique<ClientImpl>(options, std::move(transport), clock)));
@@ -76,10 +92,9 @@ Future<StoreResult> Client::Store(const ModelHandle& model, std::span<const uint
   return Future<StoreResult>(StartStore(*impl_, {model, token_ids, view, options}, nullptr, {}));
 }
 
-Future<StoreResult> Client::StoreText(const ModelHandle& model, std::string_view utf8_text,
+Future<StoreResult> Client::StoreText(const ModelHandle& model, const TextRef& text,
                                       std::span<const uint32_t> token_ids, const KvView& view,
-                                      const StoreOptions& options, const TextOptions& text_options) {
-  const TextArguments text{utf8_text, text_options};
+                                      const StoreOptions& options) {
   return Future<StoreResult>(StartStore(*impl_, {model, token_ids, view, options}, &text, {}));
 }
 
@@ -87,21 +102,19 @@ Future<RetrieveResult> Client::Retrieve(const ModelHandle& model, std::span<cons
                                         const KvView& destination, const RetrieveOptions& options) {
   auto job = std::make_shared<RetrieveJob>(model, destination, options);
   job->token_ids.assign(token_ids.begin(), token_ids.end());
-  return Future<RetrieveResult>(StartRetrieve(*impl_, std::move(job), {}));
+  return Future<RetrieveResult>(StartRetrieve(*impl_, job, {}));
 }
 
-Future<RetrieveResult> Client::RetrieveText(const ModelHandle& model, std::string_view utf8_text,
-                                            const KvView& destination, const RetrieveOptions& options,
-                                            const TextOptions& text_options) {
+Future<RetrieveResult> Client::RetrieveText(const ModelHandle& model, const TextRef& text, const KvView& destination,
+                                            const RetrieveOptions& options) {
   auto job = std::make_shared<RetrieveJob>(model, destination, options);
-  job->text = std::string(utf8_text);
-  job->text_options = text_options;
-  return Future<RetrieveResult>(StartRetrieve(*impl_, std::move(job), {}));
+  job->text = RetrieveJob::Text{std::string(text.utf8), std::string(text.special_token_policy)};
+  return Future<RetrieveResult>(StartRetrieve(*impl_, job, {}));
 }
 
-absl::StatusOr<TextLookup> Client::LookupText(const ModelHandle& model, std::string_view utf8_text,
-                                              const LookupOptions& options, const TextOptions& text_options) {
-  return impl_->LookupText(model, utf8_text, options, text_options);
+absl::StatusOr<TextLookup> Client::LookupText(const ModelHandle& model, const TextRef& text,
+                                              const LookupOptions& options) {
+  return impl_->LookupText(model, text, options);
 }
 
 absl::StatusOr<std::vector<FetchedContainer>> Client::FetchContainers(const ModelHandle& model,

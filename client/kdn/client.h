@@ -150,6 +150,9 @@ enum class ChunkStoreOutcome {
   kSkipped = 5,       // the server had every cell offered: nothing was encoded or sent
 };
 
+// "stored", "deduplicated", "kept_existing", "rejected", "skipped"; "unknown" for other values.
+std::string_view ChunkStoreOutcomeName(ChunkStoreOutcome outcome);
+
 struct ChunkStoreResult {
   Digest chunk_digest;
   ChunkStoreOutcome outcome = ChunkStoreOutcome::kSkipped;
@@ -193,9 +196,12 @@ struct RetrieveResult {
   std::vector<uint32_t> token_ids;  // RetrieveText: the text's tokens
 };
 
-struct TextOptions {
+// A text as stores and look-ups name it. Borrowed for the duration of the call.
+struct TextRef {
+  // The exact bytes: nothing is normalised.
+  std::string_view utf8;
   // The tokenizer's handling of special tokens, part of a text's identity.
-  std::string special_token_policy = "default";
+  std::string_view special_token_policy = "default";
 };
 
 struct TextLookup {
@@ -306,20 +312,18 @@ class Client {
   Future<RetrieveResult> Retrieve(const ModelHandle& model, std::span<const uint32_t> token_ids,
                                   const KvView& destination, const RetrieveOptions& options);
 
-  // Store, then remembers that `utf8_text` stands for `token_ids`.
-  Future<StoreResult> StoreText(const ModelHandle& model, std::string_view utf8_text,
-                                std::span<const uint32_t> token_ids, const KvView& view, const StoreOptions& options,
-                                const TextOptions& text_options = {});
+  // Store, then remembers that `text` stands for `token_ids`.
+  Future<StoreResult> StoreText(const ModelHandle& model, const TextRef& text, std::span<const uint32_t> token_ids,
+                                const KvView& view, const StoreOptions& options);
 
   // The tokens of a text stored before (blocking). The chunk digests the server remembers are compared with those that
   // the tokens give here: DataLoss when they differ. NotFound when the text is unknown.
-  absl::StatusOr<TextLookup> LookupText(const ModelHandle& model, std::string_view utf8_text,
-                                        const LookupOptions& options, const TextOptions& text_options = {});
+  absl::StatusOr<TextLookup> LookupText(const ModelHandle& model, const TextRef& text, const LookupOptions& options);
 
   // LookupText, then Retrieve of the first min(destination.num_tokens, tokens of the text) tokens, as far as these are
   // whole chunks.
-  Future<RetrieveResult> RetrieveText(const ModelHandle& model, std::string_view utf8_text, const KvView& destination,
-                                      const RetrieveOptions& options, const TextOptions& text_options = {});
+  Future<RetrieveResult> RetrieveText(const ModelHandle& model, const TextRef& text, const KvView& destination,
+                                      const RetrieveOptions& options);
 
   // Fetches chunks still coded into the caller's memory, with one copy (blocking). One result per fetch, in order.
   // Misses as for Retrieve; when the transfer breaks off, chunks that were not complete are misses kUnavailable or

@@ -148,15 +148,14 @@ absl::StatusOr<LookupResult> ClientImpl::Lookup(const ModelHandle& model, std::s
   return result;
 }
 
-absl::StatusOr<TextLookup> ClientImpl::LookupText(const ModelHandle& model, std::string_view utf8_text,
-                                                  const LookupOptions& options, const TextOptions& text_options) {
+absl::StatusOr<TextLookup> ClientImpl::LookupText(const ModelHandle& model, const TextRef& text,
+                                                  const LookupOptions& options) {
   KDN_RETURN_IF_ERROR(CheckProcess());
   if (!model.valid()) return InvalidArgument("the model handle is empty");
   if (options.span.segment.has_value()) return InvalidArgument("texts are stored as prefix chunks");
   v1::LookupTextRequest request;
   SetDigest(model.fingerprint(), request.mutable_fingerprint());
-  SetDigest(TextDigest(model.fingerprint(), text_options.special_token_policy, utf8_text),
-            request.mutable_text_digest());
+  SetDigest(TextDigest(model.fingerprint(), text.special_token_policy, text.utf8), request.mutable_text_digest());
   CallLimits limits;
   KDN_ASSIGN_OR_RETURN(limits.deadline_nanos, DeadlineNanos(options.timeout_ms, options_.call_timeout_ms));
   v1::LookupTextResponse response;

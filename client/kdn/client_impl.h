@@ -52,8 +52,7 @@ class ClientImpl {
                                             std::string_view display_name);
   absl::StatusOr<LookupResult> Lookup(const ModelHandle& model, std::span<const uint32_t> token_ids,
                                       const LookupOptions& options);
-  absl::StatusOr<TextLookup> LookupText(const ModelHandle& model, std::string_view utf8_text,
-                                        const LookupOptions& options, const TextOptions& text_options);
+  absl::StatusOr<TextLookup> LookupText(const ModelHandle& model, const TextRef& text, const LookupOptions& options);
   absl::StatusOr<std::vector<FetchedContainer>> FetchContainers(const ModelHandle& model,
                                                                 std::span<const ContainerFetch> fetches,
                                                                 const FetchOptions& options);

@@ -75,7 +75,8 @@ absl::Status RetrieveOperation::FindText() {
   options.span = job_.options.span;
   const int64_t left_ms = (limits_.deadline_nanos - client_.clock().MonotonicNanos()) / 1'000'000;
   options.timeout_ms = std::max<int64_t>(left_ms, 1);
-  KDN_ASSIGN_OR_RETURN(TextLookup found, client_.LookupText(job_.model, *job_.text, options, job_.text_options));
+  const TextRef text{job_.text->utf8, job_.text->special_token_policy};
+  KDN_ASSIGN_OR_RETURN(TextLookup found, client_.LookupText(job_.model, text, options));
   job_.token_ids = std::move(found.token_ids);
   job_.options.span.extra_keys = std::move(found.extra_keys);
   return absl::OkStatus();
@@ -253,7 +254,7 @@ absl::StatusOr<RetrieveResult> RetrieveOperation::Collect(const absl::Status& tr
 }
 
 std::shared_ptr<internal::TypedOperationState<RetrieveResult>> StartRetrieve(ClientImpl& client,
-                                                                             std::shared_ptr<RetrieveJob> job,
+                                                                             const std::shared_ptr<RetrieveJob>& job,
                                                                              OnRetrieved on_done) {
   const int64_t timeout_ms = job->options.timeout_ms;
   return client.Start<RetrieveResult>(

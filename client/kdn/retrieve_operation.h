@@ -29,15 +29,18 @@ struct RetrieveJob {
   OwnedView view;
   RetrieveOptions options;
   std::vector<uint32_t> token_ids;  // from the caller, or from the server
+  struct Text {
+    std::string utf8;
+    std::string special_token_policy;
+  };
   // Set: token_ids are to be looked up first.
-  std::optional<std::string> text;
-  TextOptions text_options;
+  std::optional<Text> text;
 };
 
 // Start a Retrieve; `on_done` may be empty.
 using OnRetrieved = std::function<void(const absl::StatusOr<RetrieveResult>&)>;
 std::shared_ptr<internal::TypedOperationState<RetrieveResult>> StartRetrieve(ClientImpl& client,
-                                                                             std::shared_ptr<RetrieveJob> job,
+                                                                             const std::shared_ptr<RetrieveJob>& job,
                                                                              OnRetrieved on_done);
 
 // One Retrieve: receives containers on its transfer thread, verifies and decodes them on the codec threads.

@@ -276,7 +276,7 @@ absl::Status StoreOperation::StoreText() {
 }
 
 std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
-    ClientImpl& client, const StoreArguments& arguments, const TextArguments* text,
+    ClientImpl& client, const StoreArguments& arguments, const TextRef* text,
     std::function<void(const absl::StatusOr<StoreResult>&)> on_done) {
   const ModelHandle& model = arguments.model;
   auto job = std::make_shared<StoreJob>(model, arguments.view, arguments.options);
@@ -292,7 +292,7 @@ std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
   }
   if (refused.ok() && text != nullptr) {
     v1::StoreTextRequest& request = job->text.emplace();
-    const Digest digest = TextDigest(model.fingerprint(), text->options.special_token_policy, text->utf8_text);
+    const Digest digest = TextDigest(model.fingerprint(), text->special_token_policy, text->utf8);
     request.set_fingerprint(model.fingerprint().bytes.data(), Digest::kBytes);
     request.set_text_digest(digest.bytes.data(), Digest::kBytes);
     request.mutable_token_ids()->Assign(arguments.token_ids.begin(), arguments.token_ids.end());

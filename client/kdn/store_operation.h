@@ -37,17 +37,13 @@ struct StoreArguments {
   const KvView& view;
   const StoreOptions& options;
 };
-struct TextArguments {
-  std::string_view utf8_text;
-  const TextOptions& options;
-};
 
 // What the server said of the first `sent` containers of a stream; kRejected where it said nothing.
 std::vector<ChunkStoreResult> StoreResultsFromWire(const v1::StoreResponse& response, size_t sent);
 
 // Starts a Store; `text` null: without a text. `on_done` may be empty.
 std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
-    ClientImpl& client, const StoreArguments& arguments, const TextArguments* text,
+    ClientImpl& client, const StoreArguments& arguments, const TextRef* text,
     std::function<void(const absl::StatusOr<StoreResult>&)> on_done);
 
 // One Store: asks what is missing, encodes it on the codec threads into staging memory, sends it in order. Lives on a

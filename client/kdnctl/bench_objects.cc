@@ -50,7 +50,8 @@ std::vector<uint8_t> BenchObjects::MakeContainer(const Digest& digest, uint64_t 
   ContainerBuilder builder(header);
   std::mt19937_64 rng(seed);
   std::vector<uint8_t> tile(size_t{kTokens} * kHeadDim * DTypeBytes(spec_.dtype));
-  for (uint16_t layer = 0; layer < spec_.layers.size(); ++layer) {
+  const auto num_layers = static_cast<uint16_t>(spec_.layers.size());
+  for (uint16_t layer = 0; layer < num_layers; ++layer) {
     for (const SectionKind kind : {SectionKind::kK, SectionKind::kV}) {
       for (size_t at = 0; at < tile.size(); at += sizeof(uint64_t)) StoreLe<uint64_t>(rng(), tile.data() + at);
       builder.BeginSection({.layer = layer, .kind = kind});

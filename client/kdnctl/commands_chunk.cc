@@ -63,22 +63,6 @@ absl::Status WriteFile(const std::string& path, ByteSpan bytes) {
   return absl::OkStatus();
 }
 
-std::string_view OutcomeName(ChunkStoreOutcome outcome) {
-  switch (outcome) {
-    case ChunkStoreOutcome::kStored:
-      return "stored";
-    case ChunkStoreOutcome::kDeduplicated:
-      return "deduplicated";
-    case ChunkStoreOutcome::kKeptExisting:
-      return "kept_existing";
-    case ChunkStoreOutcome::kRejected:
-      return "rejected";
-    case ChunkStoreOutcome::kSkipped:
-      return "skipped";
-  }
-  return "unknown";
-}
-
 // "2 chunks and 1 text (3.0 MiB)".
 std::string Amount(const DeleteCounts& counts) {
   const auto number = [](uint64_t count, std::string_view one) {
@@ -231,8 +215,8 @@ ExitCode RunChunkPut(Session& session, const std::string& path, const std::strin
   const ChunkStoreResult& result = results->front();
   if (result.outcome == ChunkStoreOutcome::kRejected) return session.Fail("chunk put", result.status);
   Report report;
-  report.document = {{"key", header->chunk_digest.ToHex()}, {"outcome", OutcomeName(result.outcome)}};
-  report.tables = {{{}, {{header->chunk_digest.ToShortHex(), std::string(OutcomeName(result.outcome))}}}};
+  report.document = {{"key", header->chunk_digest.ToHex()}, {"outcome", ChunkStoreOutcomeName(result.outcome)}};
+  report.tables = {{{}, {{header->chunk_digest.ToShortHex(), std::string(ChunkStoreOutcomeName(result.outcome))}}}};
   return session.Print(report);
 }
 

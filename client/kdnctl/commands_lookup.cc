@@ -44,7 +44,7 @@ absl::StatusOr<Found> Find(Session& session, const LookupCommandOptions& options
   KDN_ASSIGN_OR_RETURN(const ModelHandle model, session.OpenModel(summary.fingerprint));
   KDN_ASSIGN_OR_RETURN(Client * client, session.client());
   if (!options.text_path.empty()) {
-    KDN_ASSIGN_OR_RETURN(const TextLookup text, client->LookupText(model, content, {}, {options.policy}));
+    KDN_ASSIGN_OR_RETURN(const TextLookup text, client->LookupText(model, {content, options.policy}, {}));
     return Found{text.hit_tokens, text.token_ids.size()};
   }
   KDN_ASSIGN_OR_RETURN(const std::vector<uint32_t> ids, ParseTokens(path, content));

@@ -53,7 +53,7 @@ class GrpcTransport : public Transport {
   // Status of a health check, for its message.
   absl::Status CheckHealth(int64_t timeout_ms);
   void PrepareContext(grpc::ClientContext& context, const CallLimits& limits) const;
-  absl::Status SendContainer(void* writer, const OutgoingContainer& container, uint32_t index, ActiveCall& call);
+  static absl::Status SendContainer(void* writer, const OutgoingContainer& container, uint32_t index, ActiveCall& call);
 
   const GrpcTransportOptions options_;
   const TlsFiles tls_files_;

@@ -212,22 +212,22 @@ TEST_F(ClientTest, TextBringsItsTokensBack) {
   source.Fill(7);
   StoreOptions store;
   store.document = "doc";
-  ASSERT_TRUE(client_->StoreText(model_, "some text", tokens, source.view(), store).Wait().ok());
-  const auto found = client_->LookupText(model_, "some text", {});
+  ASSERT_TRUE(client_->StoreText(model_, {"some text"}, tokens, source.view(), store).Wait().ok());
+  const auto found = client_->LookupText(model_, {"some text"}, {});
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->token_ids, tokens);
   EXPECT_EQ(found->hit_tokens, 70u);
   EXPECT_EQ(found->document, "doc");
-  const auto loaded = client_->RetrieveText(model_, "some text", destination.view(), {}).Wait();
+  const auto loaded = client_->RetrieveText(model_, {"some text"}, destination.view(), {}).Wait();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->tokens_loaded, 70u);
   EXPECT_EQ(loaded->token_ids, tokens);
   EXPECT_TRUE(source.SameRows(destination, 0, 70));
-  EXPECT_TRUE(absl::IsNotFound(client_->LookupText(model_, "other text", {}).status()));
-  EXPECT_TRUE(absl::IsNotFound(client_->LookupText(model_, "some text", {}, {"none"}).status()));
+  EXPECT_TRUE(absl::IsNotFound(client_->LookupText(model_, {"other text"}, {}).status()));
+  EXPECT_TRUE(absl::IsNotFound(client_->LookupText(model_, {"some text", "none"}, {}).status()));
 
   server_.FalsifyText([](v1::LookupTextResponse& response) { response.set_token_ids(3, 12345); });
-  EXPECT_TRUE(absl::IsDataLoss(client_->LookupText(model_, "some text", {}).status()));
+  EXPECT_TRUE(absl::IsDataLoss(client_->LookupText(model_, {"some text"}, {}).status()));
 }
 
 TEST_F(ClientTest, ContainersGoOutAndInUnchanged) {
