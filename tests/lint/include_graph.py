@@ -53,17 +53,23 @@ ALLOWED = {
     "client/engines": {"client/kdn"},
 }
 
-# Third-party headers that only some modules may see: prefix -> modules (a trailing "/" matches the folder's modules).
+# Headers that only some modules may see: prefix -> modules, a folder standing for all of its modules.
 CONFINED = {
     "rocksdb/": ("storage/rocksdb",),
-    "grpcpp/": ("server", "client"),
-    "grpc/": ("server", "client"),
+    "grpcpp/": ("server/rpc", "server/wiring", "client/transport"),
+    "grpc/": ("server/rpc", "client/transport"),
     "cuda": ("kernels/cuda", "client/device"),
     "prometheus/": ("server/metrics", "server/wiring"),
     "yaml-cpp/": ("config",),
     "spdlog/": ("kernels/base",),
     "openssl/": ("kernels/base", "server/rpc"),
     "isa-l": ("kernels/base",),
+    "liburing": ("storage/file",),
+    "CLI/": ("client/kdnctl",),
+    "google/protobuf/": ("storage", "server", "client"),
+    # Storage sees the persisted records of proto, not the services.
+    "kdn/v1/kdn.": ("server/rpc", "client/transport", "client/kdn"),
+    "kdn/v1/admin.": ("server/rpc", "client/kdn"),
 }
 
 
