@@ -16,7 +16,7 @@ std::string_view ProfileName(ProfileId profile) {
 }
 
 std::optional<ProfileId> ParseProfile(std::string_view name) {
-  for (uint8_t i = 0; i < kNames.size(); ++i) {
+  for (size_t i = 0; i < kNames.size(); ++i) {
     if (kNames[i] == name) return static_cast<ProfileId>(i);
   }
   return std::nullopt;

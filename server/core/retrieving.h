@@ -25,7 +25,7 @@ class Retrieving {
   absl::StatusOr<RetrievedChunk> Attempt(const Request& request, bool& retry);
   absl::StatusOr<RetrievedPart> ReadPart(const Request& request, const PartRequest& part);
   absl::StatusOr<RetrievedPart> ReadSections(const Request& request, const PartRequest& part);
-  absl::StatusOr<ContainerHeader> ParseHeader(const Request& request, const PartRequest& part, ByteSpan bytes);
+  static absl::StatusOr<ContainerHeader> ParseHeader(const Request& request, const PartRequest& part, ByteSpan bytes);
   // What to answer after reading a part failed; removes the part from the row when its value is gone or damaged.
   absl::StatusOr<RetrievedChunk> HandleFailure(const Request& request, const ValueLocation& location,
                                                const absl::Status& status, bool& retry);

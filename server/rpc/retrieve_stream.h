@@ -56,7 +56,7 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
   void ReadRequest(const grpc::ByteBuffer& request);
-  absl::Status ParseRequest(const grpc::ByteBuffer& request);
+  absl::Status ParseRequest(const grpc::ByteBuffer& bytes);
   // Does what can be done now: starts a fetch, writes a frame, finishes. Safe to call at any time.
   void Pump();
   Step Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

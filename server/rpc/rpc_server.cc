@@ -91,7 +91,6 @@ int NumWorkers(int configured) {
 struct RpcServer::Impl {
   Impl(const RpcServerOptions& options, ChunkStore& store, Metrics& metrics)
       : host(options.host),
-        timers(),
         budget(options.inflight_bytes, timers),
         pool(std::make_shared<WorkerPool>(static_cast<size_t>(NumWorkers(options.num_threads)))) {
     environment.store = &store;

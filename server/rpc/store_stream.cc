@@ -224,7 +224,7 @@ absl::StatusOr<StoreOutcome> StoreStream::Store(UploadedChunk& chunk) {
   return chunk.status;
 }
 
-v1::StoreResult StoreStream::ResultOf(const UploadedChunk& chunk, const absl::StatusOr<StoreOutcome>& outcome) const {
+v1::StoreResult StoreStream::ResultOf(const UploadedChunk& chunk, const absl::StatusOr<StoreOutcome>& outcome) {
   v1::StoreResult result;
   result.set_chunk_digest(chunk.sent_digest);
   if (outcome.ok()) {

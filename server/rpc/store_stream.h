@@ -68,7 +68,7 @@ class StoreStream : public grpc::ServerReadReactor<grpc::ByteBuffer>, public std
   void RunCommit(Commit commit);
   absl::StatusOr<StoreOutcome> Store(UploadedChunk& chunk);
   void FinishIfOver();
-  v1::StoreResult ResultOf(const UploadedChunk& chunk, const absl::StatusOr<StoreOutcome>& outcome) const;
+  static v1::StoreResult ResultOf(const UploadedChunk& chunk, const absl::StatusOr<StoreOutcome>& outcome);
 
   const CallEnvironment& environment_;
   grpc::CallbackServerContext* const context_;  // gRPC's, until OnDone

@@ -11,6 +11,7 @@ namespace kdn {
 absl::StatusOr<ExpirySweeper::StepResult> ExpirySweeper::Step() {
   KDN_ASSIGN_OR_RETURN(const std::vector<ChunkIndex::Tenant> tenants, d_.index.ListTenants());
   std::vector<TenantId> ids;
+  ids.reserve(tenants.size());
   for (const ChunkIndex::Tenant& tenant : tenants) ids.push_back(tenant.id);
   std::sort(ids.begin(), ids.end());
   StepResult result;

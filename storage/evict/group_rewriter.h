@@ -75,7 +75,7 @@ class GroupRewriter {
 
   absl::StatusOr<Plan> Survey(uint64_t group);
   absl::Status JudgeChunks(Plan& plan);
-  void ChooseKept(const RewritePolicy& policy, Plan& plan);
+  static void ChooseKept(const RewritePolicy& policy, Plan& plan);
   absl::Status MoveOrRemoveChunk(const Candidate& candidate, const RewritePolicy& policy, RewriteResult& result);
   absl::Status MovePart(const Candidate& candidate, const v1::ChunkRecord& row, int part, const RewritePolicy& policy);
   absl::Status RemovePart(const Candidate& candidate, const v1::ChunkRecord& row, int part, RewriteResult& result);

@@ -179,7 +179,7 @@ class Recovery {
   }
 
   // Puts what is left of a row, or deletes it when nothing is.
-  void AddReduced(const ChunkKey& key, const v1::ChunkRecord& row, v1::ChunkRecord kept, IndexBatch& batch) {
+  static void AddReduced(const ChunkKey& key, const v1::ChunkRecord& row, v1::ChunkRecord kept, IndexBatch& batch) {
     if (kept.parts().empty()) {
       batch.chunk_deletes.push_back({key, row});
     } else {

@@ -55,7 +55,7 @@ void RemoveTree(rocksdb::Env& env, const std::string& path) {
   if (!env.GetChildren(path, &names).ok()) return;
   for (const std::string& name : names) {
     if (name == "." || name == "..") continue;
-    const std::string child = path + "/" + name;
+    const std::string child = StrCat(path, "/", name);
     if (!env.DeleteFile(child).ok()) RemoveTree(env, child);
   }
   env.DeleteDir(path).PermitUncheckedError();

@@ -42,8 +42,8 @@ class IndexDb {
   absl::Status Verify();
   // Bytes of table files and logs.
   uint64_t DiskBytes();
-  // Number of rows of `family`, by reading their keys.
-  absl::StatusOr<uint64_t> CountRows(Family family);
+  // Number of rows of family `which`, by reading their keys.
+  absl::StatusOr<uint64_t> CountRows(Family which);
   // 1 + the highest tenant number that any row has, 0 when there is none.
   absl::StatusOr<uint64_t> TenantBound();
 

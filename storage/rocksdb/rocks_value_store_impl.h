@@ -44,8 +44,8 @@ class RocksValueStore final : public ValueStore {
   void MarkDead(const ValueLocation& location) override;
   std::vector<ValueGroup> Groups() const override;
   absl::Status SealActive() override;
-  absl::Status DropGroup(uint64_t group) override;
-  absl::Status Scan(uint64_t group, const ScanOptions& options,
+  absl::Status DropGroup(uint64_t id) override;
+  absl::Status Scan(uint64_t id, const ScanOptions& options,
                     const std::function<void(const ScannedValue&)>& visit) override;
   uint64_t DiskBytes() const override;
   absl::Status Close() override;
@@ -72,7 +72,7 @@ class RocksValueStore final : public ValueStore {
   void VisitRecord(const std::string& key, std::string_view row, const ScanOptions& options,
                    const std::function<void(const ScannedValue&)>& visit);
   // One record after the other, past those that cannot be read.
-  absl::Status ScanDamaged(uint64_t group, uint64_t from_sequence, const ScanOptions& options,
+  absl::Status ScanDamaged(uint64_t id, uint64_t from_sequence, const ScanOptions& options,
                            const std::function<void(const ScannedValue&)>& visit);
   void RunSyncer();
 
