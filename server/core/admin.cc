@@ -105,6 +105,7 @@ absl::StatusOr<ChunkDetails> Admin::InspectChunk(const Caller& caller, const Dig
     const absl::Status inspected = InspectPart(part, verify, details);
     if (inspected.ok()) continue;
     if (absl::IsUnavailable(inspected)) return inspected;
+    if (absl::IsDataLoss(inspected)) c_.NoteCorruption("values", inspected);
     details.verified.Update(inspected);
   }
   return details;
@@ -223,15 +224,18 @@ std::vector<TierInfo> Admin::Tiers() {
   TierInfo ram_tier{.tier = "ram",
                     .chunks = ram.objects,
                     .bytes = ram.used_bytes,
+                    .stored_bytes = ram.used_bytes,
                     .raw_bytes = 0,
                     .capacity_bytes = ram.capacity_bytes,
                     .hits = ram.hits,
                     .misses = ram.misses};
   const absl::StatusOr<IndexCounts> counts = c_.index().Counts();
+  const LiveBytes live = c_.live().Get();
   TierInfo disk_tier{.tier = "disk",
                      .chunks = counts.ok() ? counts->chunks : 0,
                      .bytes = c_.evictor().UsedBytes(),
-                     .raw_bytes = c_.raw_bytes.load(std::memory_order_relaxed),
+                     .stored_bytes = live.stored_bytes,
+                     .raw_bytes = live.raw_bytes,
                      .capacity_bytes = c_.evictor().capacity_bytes(),
                      .hits = c_.disk_hits.load(std::memory_order_relaxed),
                      .misses = c_.misses.load(std::memory_order_relaxed)};
@@ -245,7 +249,8 @@ absl::StatusOr<ChunkStore::Totals> Admin::GetTotals() {
                             .models = counts.models,
                             .texts = counts.texts,
                             .disk_free_bytes = free_bytes,
-                            .read_only = c_.read_only()};
+                            .read_only = c_.read_only(),
+                            .refusal = c_.refusal()};
 }
 
 }  // namespace kdn

@@ -203,8 +203,9 @@ struct ModelInfo {
 struct TierInfo {
   std::string_view tier;  // "ram" or "disk"
   uint64_t chunks = 0;
-  uint64_t bytes = 0;
-  uint64_t raw_bytes = 0;
+  uint64_t bytes = 0;         // taken, with what is preallocated, dead and the index
+  uint64_t stored_bytes = 0;  // of the containers that are there
+  uint64_t raw_bytes = 0;     // of their KV before coding; 0 = not known
   uint64_t capacity_bytes = 0;
   uint64_t hits = 0;
   uint64_t misses = 0;
@@ -265,6 +266,7 @@ class ChunkStore {
     uint64_t texts = 0;
     uint64_t disk_free_bytes = 0;
     bool read_only = false;  // disk full: stores are refused until there is space
+    std::string refusal;     // why, when read_only
   };
   virtual absl::StatusOr<Totals> GetTotals() = 0;
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "kernels/base/log.h"
 #include "kernels/base/status.h"
 #include "storage/evict/chunk_rows.h"
 
@@ -54,7 +55,7 @@ ChunkKey CoreContext::KeyOf(const TenantRef& tenant, const Digest& chunk_digest)
 absl::StatusOr<std::optional<v1::ChunkRecord>> CoreContext::ReadRow(const ChunkKey& key) {
   absl::StatusOr<std::optional<v1::ChunkRecord>> row = index().GetChunk(key);
   if (absl::IsDataLoss(row.status())) {
-    events().OnCorruption("index");
+    NoteCorruption("index", row.status());
     return std::optional<v1::ChunkRecord>();
   }
   return row;
@@ -67,7 +68,7 @@ absl::Status CoreContext::RemoveRow(const ChunkKey& key, const v1::ChunkRecord& 
   unsynced_.store(true, std::memory_order_release);
   for (const v1::PartRecord& part : row.parts()) {
     values().MarkDead(LocationOf(part));
-    ram_.Remove(LocationOf(part));
+    OnValueRemoved(LocationOf(part), part.raw_bytes());
   }
   tracker_.Forget(key);
   return absl::OkStatus();
@@ -82,7 +83,7 @@ absl::Status CoreContext::RemovePart(const ChunkKey& key, const v1::ChunkRecord&
   KDN_RETURN_IF_ERROR(index().Commit(batch, Durability::kUnsynced));
   unsynced_.store(true, std::memory_order_release);
   values().MarkDead(LocationOf(row.parts(part)));
-  ram_.Remove(LocationOf(row.parts(part)));
+  OnValueRemoved(LocationOf(row.parts(part)), row.parts(part).raw_bytes());
   return absl::OkStatus();
 }
 
@@ -96,14 +97,62 @@ void CoreContext::Touch(const ChunkKey& key, const v1::ChunkRecord& row) {
   });
 }
 
+absl::StatusOr<Admission> CoreContext::Admit(uint64_t bytes) {
+  absl::StatusOr<Admission> admission = evictor_.Admit(bytes);
+  // What exceeds the whole capacity says nothing about the room for others.
+  const bool fits = options_.capacity_bytes == 0 || bytes < options_.capacity_bytes;
+  if (!admission.ok() && fits) NoteWrite(admission.status()).IgnoreError();
+  return admission;
+}
+
 absl::Status CoreContext::NoteWrite(absl::Status status) {
   if (status.ok()) {
-    read_only_.store(false, std::memory_order_relaxed);
+    ClearReadOnly();
     unsynced_.store(true, std::memory_order_release);
   } else if (absl::IsResourceExhausted(status)) {
-    read_only_.store(true, std::memory_order_relaxed);
+    absl::MutexLock lock(&refusal_mutex_);
+    const std::string reason(FromAbsl(status.message()));
+    if (!read_only_.exchange(true)) Log(LogLevel::kWarn, "stores are refused", {{"reason", reason}});
+    refusal_ = reason;
   }
   return status;
+}
+
+void CoreContext::NoteFreeSpace() {
+  const absl::StatusOr<uint64_t> free_bytes = disk_space().FreeBytes();
+  if (!free_bytes.ok() || *free_bytes + evictor_.UsedBytes() >= options_.reserve_bytes) return;
+  NoteWrite(ResourceExhausted(*free_bytes, " bytes are free on the disk of ", options_.path,
+                              ", less than storage.reserve ", options_.reserve_bytes,
+                              ": free some, or lower storage.reserve"))
+      .IgnoreError();
+}
+
+std::string CoreContext::refusal() const {
+  absl::MutexLock lock(&refusal_mutex_);
+  return refusal_;
+}
+
+void CoreContext::ClearReadOnly() {
+  if (!read_only()) return;
+  absl::MutexLock lock(&refusal_mutex_);
+  if (read_only_.exchange(false)) Log(LogLevel::kInfo, "stores are accepted again");
+  refusal_.clear();
+}
+
+void CoreContext::NoteCorruption(std::string_view where, const absl::Status& damage) {
+  events().OnCorruption(where);
+  Log(LogLevel::kError, "damage found", {{"where", where}, {"what", std::string(FromAbsl(damage.message()))}});
+}
+
+void CoreContext::OnValueRemoved(const ValueLocation& location, uint64_t raw_bytes) {
+  ram_.Remove(location);
+  live_.Change({.stored_bytes = location.length, .raw_bytes = raw_bytes}, {});
+}
+
+void CoreContext::OnGroupDropped(uint64_t group) {
+  ram_.RemoveGroup(group);
+  Log(LogLevel::kInfo, "space of a group of values given back",
+      {{"group", group}, {"used_bytes", evictor_.UsedBytes()}});
 }
 
 void CoreContext::OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) {

@@ -5,11 +5,16 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "kernels/base/clock.h"
 #include "server/core/chunk_store.h"
+#include "server/core/live_totals.h"
 #include "server/core/options.h"
 #include "server/core/registry.h"
 #include "server/core/store_events.h"
@@ -79,27 +84,38 @@ class CoreContext : private EvictionListener {
   // Notes that a chunk was wanted, with all its ancestors.
   void Touch(const ChunkKey& key, const v1::ChunkRecord& row);
 
-  // Result of a write: whether the disk took it. Passes `status` through.
-  absl::Status NoteWrite(absl::Status status);
+  // Room for a write of `bytes`, as Evictor::Admit; a refusal counts as NoteWrite's.
+  absl::StatusOr<Admission> Admit(uint64_t bytes);
+
+  // Counts and logs damage: `where` as StoreEvents::OnCorruption has it.
+  void NoteCorruption(std::string_view where, const absl::Status& damage);
+
+  // Result of a write: whether the disk took it. Passes `status` through; logs when stores begin or cease to be
+  // refused.
+  absl::Status NoteWrite(absl::Status status) ABSL_LOCKS_EXCLUDED(refusal_mutex_);
+  // The same where the reserve is not free and evicting everything could not free it.
+  void NoteFreeSpace();
   bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
-  void ClearReadOnly() { read_only_.store(false, std::memory_order_relaxed); }
+  // Why stores are refused; "" when they are not.
+  std::string refusal() const ABSL_LOCKS_EXCLUDED(refusal_mutex_);
+  void ClearReadOnly() ABSL_LOCKS_EXCLUDED(refusal_mutex_);
   // Whether something was written since the last call.
   bool TakeUnsynced() { return unsynced_.exchange(false, std::memory_order_acq_rel); }
 
   // Reads answered from disk, and reads that found nothing anywhere.
   std::atomic<uint64_t> disk_hits{0};
   std::atomic<uint64_t> misses{0};
-  // KV bytes before coding of everything stored: as the last whole round over the rows found it, and since.
-  std::atomic<uint64_t> raw_bytes{0};
+  LiveTotals& live() { return live_; }
 
  private:
   void OnValueMoved(const ValueLocation& from, const ValueLocation& to) override { ram_.Rekey(from, to); }
-  void OnValueRemoved(const ValueLocation& location) override { ram_.Remove(location); }
-  void OnGroupDropped(uint64_t group) override { ram_.RemoveGroup(group); }
+  void OnValueRemoved(const ValueLocation& location, uint64_t raw_bytes) override;
+  void OnGroupDropped(uint64_t group) override;
   void OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) override;
   void OnReinserted(uint64_t chunks, uint64_t bytes) override;
 
   const ChunkStoreOptions options_;
+  LiveTotals live_;
   StoreEvents no_events_;
   const CoreParts parts_;
   RamTier ram_;
@@ -108,6 +124,8 @@ class CoreContext : private EvictionListener {
   Registry registry_;
   Evictor evictor_;
   std::atomic<bool> read_only_{false};
+  mutable absl::Mutex refusal_mutex_;
+  std::string refusal_ ABSL_GUARDED_BY(refusal_mutex_);
   std::atomic<bool> unsynced_{false};
 };
 

@@ -81,10 +81,9 @@ void Maintenance::Sweep() {
       Log(LogLevel::kError, "expiry sweep failed", {{"error", swept.status().ToString()}});
       return;
     }
-    swept_raw_bytes_ += swept->live_raw_bytes;
+    c_.live().Count(swept->live);
     if (!swept->round_done) continue;
-    c_.raw_bytes.store(swept_raw_bytes_, std::memory_order_relaxed);
-    swept_raw_bytes_ = 0;
+    c_.live().EndRound();
     next_sweep_ms_ = c_.NowMs() + kSweepIntervalMs;
     return;
   }

@@ -36,8 +36,7 @@ class Maintenance {
 
   CoreContext& c_;
   ExpirySweeper sweeper_;
-  int64_t next_sweep_ms_ = 0;     // wall clock
-  uint64_t swept_raw_bytes_ = 0;  // seen so far in the round
+  int64_t next_sweep_ms_ = 0;  // wall clock
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread housekeeping_thread_;

@@ -42,6 +42,7 @@ class DataDirectory {
     KDN_ASSIGN_OR_RETURN(std::unique_ptr<FileLock> lock, file_system_.Lock(path_ + "/kdnd.lock"));
     absl::StatusOr<std::string> marker = Read(path_ + "/STORE");
     if (absl::IsNotFound(marker.status())) {
+      KDN_RETURN_IF_ERROR(WarnOfOtherFiles());
       KDN_RETURN_IF_ERROR(WriteMarker(MarkerOf(kind)));
       return lock;
     }
@@ -57,6 +58,18 @@ class DataDirectory {
     KDN_ASSIGN_OR_RETURN(const size_t bytes, file->ReadAt(0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));
     text.resize(bytes);
     return text;
+  }
+
+  // A new store begins here: whoever named the wrong directory should see it.
+  absl::Status WarnOfOtherFiles() {
+    KDN_ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system_.ListDir(path_));
+    const auto foreign = std::find_if(names.begin(), names.end(), [](const std::string& name) {
+      return name != "kdnd.lock" && name != "STORE.new" && name != "lost+found";
+    });
+    if (foreign == names.end()) return absl::OkStatus();
+    Log(LogLevel::kWarn, "a new store begins in a directory that holds other files",
+        {{"path", path_}, {"one_of_them", *foreign}});
+    return absl::OkStatus();
   }
 
   absl::Status WriteMarker(const std::string& text) {
@@ -213,7 +226,9 @@ absl::StatusOr<OpenedStore> OpenChunkStore(const ChunkStoreOptions& options, con
     opened.recovery.resize(opened.recovery.size() - 2);  // the last separator
     Log(LogLevel::kWarn, "store recovered", {{"what", opened.recovery}});
   }
-  opened.store = std::make_unique<ChunkStoreImpl>(options, std::move(parts), ChunkStoreImpl::Background::kRun);
+  auto store = std::make_unique<ChunkStoreImpl>(options, std::move(parts), ChunkStoreImpl::Background::kRun);
+  store->context().NoteFreeSpace();
+  opened.store = std::move(store);
   return opened;
 }
 

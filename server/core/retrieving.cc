@@ -92,7 +92,7 @@ RetrievedChunk Retrieving::Miss(MissReason reason, std::string message) {
 absl::StatusOr<RetrievedChunk> Retrieving::Attempt(const Request& request, bool& retry) {
   const absl::StatusOr<std::optional<v1::ChunkRecord>> read = c_.index().GetChunk(request.key);
   if (absl::IsDataLoss(read.status())) {
-    c_.events().OnCorruption("index");
+    c_.NoteCorruption("index", read.status());
     return Miss(MissReason::kCorrupt, "the chunk's index row is damaged");
   }
   KDN_RETURN_IF_ERROR(read);
@@ -222,7 +222,7 @@ absl::StatusOr<RetrievedChunk> Retrieving::HandleFailure(const Request& request,
     retry = true;
     return RetrievedChunk();
   }
-  if (damaged) c_.events().OnCorruption("values");
+  if (damaged) c_.NoteCorruption("values", status);
   if (row.has_value()) KDN_RETURN_IF_ERROR(c_.RemovePart(request.key, *row, part));
   return Miss(damaged ? MissReason::kCorrupt : MissReason::kEvicted, std::string(FromAbsl(status.message())));
 }

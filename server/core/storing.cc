@@ -110,7 +110,7 @@ absl::StatusOr<RegisteredModel> Storing::RegisterModel(const Caller& caller, Byt
   };
   KDN_ASSIGN_OR_RETURN(std::optional<RegisteredModel> known, existing());
   if (known.has_value()) return *known;
-  KDN_ASSIGN_OR_RETURN(const Admission admission, c_.evictor().Admit(canonical_spec.size()));
+  KDN_ASSIGN_OR_RETURN(const Admission admission, c_.Admit(canonical_spec.size()));
   {
     absl::MutexLock registration(&c_.registry().registration_mutex());
     absl::StatusOr<std::optional<v1::ModelRecord>> row = c_.index().GetModel(tenant->id, fingerprint);
@@ -175,7 +175,7 @@ absl::StatusOr<StoreOutcome> Storing::StoreChecked(const Upload& upload) {
   KDN_ASSIGN_OR_RETURN(std::optional<StoreOutcome> outcome, StoreLocked(upload, admission));
   if (outcome.has_value()) return *outcome;
   // Room is made with no row locked, since that locks other rows.
-  KDN_ASSIGN_OR_RETURN(admission, c_.evictor().Admit(upload.container.size() + kMaxValueMetadataBytes));
+  KDN_ASSIGN_OR_RETURN(admission, c_.Admit(upload.container.size() + kMaxValueMetadataBytes));
   KDN_ASSIGN_OR_RETURN(outcome, StoreLocked(upload, admission));
   return *outcome;
 }
@@ -243,7 +243,9 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   absl::StatusOr<ValueLocation> location = c_.values().Put(AsBytes(metadata), upload.container.span());
   if (!location.ok()) return c_.NoteWrite(location.status());
   SetLocation(*location, part);
+  const LiveBytes before = LiveBytesOf(changed);
   const std::vector<ValueLocation> emptied = AddPart(*upload.model, std::move(part), changed);
+  const LiveBytes after = LiveBytesOf(changed);
   IndexBatch batch;
   batch.chunk_puts.push_back({upload.key, std::move(changed), row});
   if (absl::Status committed = c_.NoteWrite(c_.index().Commit(batch, c_.AckDurability())); !committed.ok()) {
@@ -255,7 +257,7 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
     c_.ram().Remove(dead);
   }
   c_.ram().Insert(*location, upload.container);
-  c_.raw_bytes.fetch_add(raw_bytes, std::memory_order_relaxed);
+  c_.live().Change(before, after);
   TouchParent(upload);
   c_.events().OnStored(StoreOutcome::kStored, upload.header.num_tokens, upload.container.size(), raw_bytes);
   return StoreOutcome::kStored;

@@ -57,7 +57,7 @@ absl::StatusOr<uint64_t> Texts::Store(const Caller& caller, const StoreTextReque
 
   absl::ReaderMutexLock use(&model->use_mutex());
   if (model->deleted()) return NotFound("model ", request.fingerprint.ToShortHex(), " is not registered");
-  KDN_ASSIGN_OR_RETURN(const Admission admission, c_.evictor().Admit(record.ByteSizeLong() + kMaxValueMetadataBytes));
+  KDN_ASSIGN_OR_RETURN(const Admission admission, c_.Admit(record.ByteSizeLong() + kMaxValueMetadataBytes));
   KDN_RETURN_IF_ERROR(Write(tenant, std::move(record)));
   return num_chunks;
 }
@@ -67,7 +67,7 @@ absl::Status Texts::Write(const TenantRef& tenant, v1::TextRecord record) {
   absl::MutexLock lock(&c_.locks().For(key));
   absl::StatusOr<std::optional<v1::TextRecord>> old = c_.index().GetText(key.tenant, key.key);
   if (absl::IsDataLoss(old.status())) {
-    c_.events().OnCorruption("index");
+    c_.NoteCorruption("index", old.status());
     old = std::optional<v1::TextRecord>();
   }
   KDN_RETURN_IF_ERROR(old);
@@ -91,7 +91,7 @@ absl::StatusOr<StoredText> Texts::Lookup(const Caller& caller, const Fingerprint
   const Digest key = StorageKey(tenant->record, text_digest);
   absl::StatusOr<std::optional<v1::TextRecord>> row = c_.index().GetText(tenant->id, key);
   if (absl::IsDataLoss(row.status())) {
-    c_.events().OnCorruption("index");
+    c_.NoteCorruption("index", row.status());
     row = std::optional<v1::TextRecord>();
   }
   KDN_RETURN_IF_ERROR(row);

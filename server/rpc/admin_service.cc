@@ -154,7 +154,7 @@ absl::Status AdminService::FillStatus(v1::StatusResponse& response) {
   KDN_ASSIGN_OR_RETURN(const ChunkStore::Totals totals, environment_.store->GetTotals());
   if (state == Lifecycle::State::kServing && totals.read_only) {
     response.set_state("read_only");
-    response.set_state_reason("the disk is full: stores are refused until there is space");
+    response.set_state_reason(StrCat("stores are refused until there is space: ", totals.refusal));
   } else {
     response.set_state(std::string(StateName(state)));
     if (state == Lifecycle::State::kDraining) response.set_state_reason("asked to drain");
@@ -171,6 +171,7 @@ absl::Status AdminService::FillStats(v1::StatsResponse& response) const {
     out.set_tier(std::string(tier.tier));
     out.set_chunks(tier.chunks);
     out.set_bytes(tier.bytes);
+    out.set_stored_bytes(tier.stored_bytes);
     out.set_raw_bytes(tier.raw_bytes);
     out.set_capacity_bytes(tier.capacity_bytes);
     out.set_hits(tier.hits);

@@ -34,6 +34,12 @@ std::optional<ChunkKey> ParentKey(TenantId tenant, const v1::ChunkRecord& record
   return ChunkKey{tenant, *parent};
 }
 
+LiveBytes LiveBytesOf(const v1::ChunkRecord& record) {
+  LiveBytes live;
+  for (const v1::PartRecord& part : record.parts()) live += {part.value_length(), part.raw_bytes()};
+  return live;
+}
+
 uint64_t StoredBytes(const v1::ChunkRecord& record) {
   uint64_t bytes = 0;
   for (const v1::PartRecord& part : record.parts()) bytes += part.value_length();

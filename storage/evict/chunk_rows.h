@@ -28,6 +28,19 @@ bool IsPinned(const v1::ChunkRecord& record, int64_t now_ms);
 // Key of the parent's row; nullopt for a chunk without one.
 std::optional<ChunkKey> ParentKey(TenantId tenant, const v1::ChunkRecord& record);
 
+// What stored values amount to: their containers' bytes, and the KV bytes before coding.
+struct LiveBytes {
+  uint64_t stored_bytes = 0;
+  uint64_t raw_bytes = 0;
+
+  LiveBytes& operator+=(const LiveBytes& other) {
+    stored_bytes += other.stored_bytes;
+    raw_bytes += other.raw_bytes;
+    return *this;
+  }
+};
+LiveBytes LiveBytesOf(const v1::ChunkRecord& record);
+
 // Bytes of all its values.
 uint64_t StoredBytes(const v1::ChunkRecord& record);
 

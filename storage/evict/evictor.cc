@@ -94,8 +94,11 @@ absl::StatusOr<Admission> Evictor::Admit(uint64_t bytes) {
       KDN_ASSIGN_OR_RETURN(evicted, EvictOldest());
     }
     if (!evicted) {
-      return ResourceExhausted("no room for ", bytes, " bytes: ", UsedBytes(), " of ", options_.capacity_bytes,
-                               " bytes used, ", free_bytes, " free on disk, ", options_.reserve_bytes, " reserved");
+      const std::string limit =
+          options_.capacity_bytes == 0 ? "no storage.capacity" : StrCat("storage.capacity ", options_.capacity_bytes);
+      return ResourceExhausted("no room for ", bytes, " bytes: ", UsedBytes(), " bytes used (", limit, "), ",
+                               free_bytes, " bytes free on disk, of which storage.reserve keeps ",
+                               options_.reserve_bytes);
     }
   }
 }

@@ -33,7 +33,7 @@ absl::StatusOr<ExpirySweeper::StepResult> ExpirySweeper::Step() {
     if (IsExpired(record, now_ms)) {
       expired.push_back(key);
     } else {
-      for (const v1::PartRecord& part : record.parts()) result.live_raw_bytes += part.raw_bytes();
+      result.live += LiveBytesOf(record);
     }
     return ++rows < kRowsPerStep;
   }));
@@ -61,7 +61,7 @@ absl::StatusOr<uint64_t> ExpirySweeper::RemoveChunks(const std::vector<ChunkKey>
     KDN_RETURN_IF_ERROR(d_.index.Commit(batch, Durability::kUnsynced));
     for (const v1::PartRecord& part : rows[0]->parts()) {
       d_.values.MarkDead(LocationOf(part));
-      d_.listener.OnValueRemoved(LocationOf(part));
+      d_.listener.OnValueRemoved(LocationOf(part), part.raw_bytes());
     }
     d_.tracker.Forget(key);
     ++removed;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "storage/evict/chunk_rows.h"
 #include "storage/evict/group_rewriter.h"
 
 namespace kdn {
@@ -21,8 +22,8 @@ class ExpirySweeper {
   struct StepResult {
     uint64_t removed_chunks = 0;
     uint64_t removed_texts = 0;
-    uint64_t live_raw_bytes = 0;  // KV bytes before coding of the rows seen that stay
-    bool round_done = false;      // every tenant's rows have been seen; the next step begins again
+    LiveBytes live;           // of the rows seen that stay
+    bool round_done = false;  // every tenant's rows have been seen; the next step begins again
   };
 
   // Looks at the next kRowsPerStep chunk rows of one tenant; with a tenant's last rows, at its texts.

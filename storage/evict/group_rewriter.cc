@@ -202,7 +202,7 @@ absl::Status GroupRewriter::RemovePart(const Candidate& candidate, const v1::Chu
   }
   KDN_RETURN_IF_ERROR(d_.index.Commit(batch, Durability::kUnsynced));
   d_.values.MarkDead(candidate.location);
-  d_.listener.OnValueRemoved(candidate.location);
+  d_.listener.OnValueRemoved(candidate.location, row.parts(part).raw_bytes());
   if (whole) {
     d_.tracker.Forget(candidate.key);
     ++result.evicted_chunks;

@@ -24,7 +24,8 @@ class EvictionListener {
  public:
   virtual ~EvictionListener() = default;
   virtual void OnValueMoved(const ValueLocation& from, const ValueLocation& to) {}
-  virtual void OnValueRemoved(const ValueLocation& location) {}
+  // `raw_bytes` as in the row.
+  virtual void OnValueRemoved(const ValueLocation& location, uint64_t raw_bytes) {}
   virtual void OnGroupDropped(uint64_t group) {}
   // `reason` is "capacity" or "expired".
   virtual void OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) {}

@@ -221,7 +221,9 @@ absl::Status PosixFileSystem::CreateDirs(const std::string& path) {
     made /= part;
     std::error_code error;
     const bool created = std::filesystem::create_directory(made, error);
-    if (error) return ErrnoStatus(error.value(), "create directory", made.string());
+    // What is there already and is not a directory.
+    const int reason = error.value() == EEXIST ? ENOTDIR : error.value();
+    if (error) return ErrnoStatus(reason, "create directory", made.string());
     if (created) KDN_RETURN_IF_ERROR(SyncDir(parent.string()));
   }
   return absl::OkStatus();

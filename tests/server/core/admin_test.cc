@@ -167,6 +167,7 @@ TEST_F(AdminTest, InspectFindsDamage) {
   const auto damaged = store_->InspectChunk(caller_, TestModel::ChunkDigest(0), ChunkStore::Verify::kEveryByte);
   ASSERT_TRUE(damaged.ok());
   EXPECT_TRUE(absl::IsDataLoss(damaged->verified));
+  EXPECT_EQ(events_["corruption_values"], 1u);
   EXPECT_TRUE(
       absl::IsNotFound(store_->InspectChunk(caller_, TestModel::ChunkDigest(9), ChunkStore::Verify::kNo).status()));
 }
@@ -279,6 +280,22 @@ TEST_F(AdminTest, TiersCount) {
   EXPECT_EQ(tiers[1].hits, 1u);
   EXPECT_EQ(tiers[1].misses, 1u);
   EXPECT_EQ(tiers[1].bytes, values_->DiskBytes());
+}
+
+TEST_F(AdminTest, TiersForgetWhatIsDeleted) {
+  ASSERT_TRUE(Store(model_, 0).ok());
+  ASSERT_TRUE(Store(model_, 1).ok());
+  store_->maintenance().HousekeepingStep();
+  const uint64_t raw_bytes = 32 * TokenBytes(model_.spec);
+  const uint64_t stored_bytes = store_->Tiers()[1].stored_bytes;
+  EXPECT_GT(stored_bytes, 0u);
+  EXPECT_EQ(store_->Tiers()[1].raw_bytes, 2 * raw_bytes);
+  ASSERT_TRUE(store_->Delete(caller_, {TestModel::ChunkDigest(1), {}, {}}, DeleteMode::kDelete).ok());
+  EXPECT_EQ(store_->Tiers()[1].raw_bytes, raw_bytes);
+  EXPECT_EQ(store_->Tiers()[1].stored_bytes, stored_bytes / 2);
+  ASSERT_TRUE(store_->Delete(caller_, {TestModel::ChunkDigest(0), {}, {}}, DeleteMode::kDelete).ok());
+  EXPECT_EQ(store_->Tiers()[1].raw_bytes, 0u);
+  EXPECT_EQ(store_->Tiers()[1].stored_bytes, 0u);
 }
 
 }  // namespace

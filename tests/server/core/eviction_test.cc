@@ -357,6 +357,8 @@ TEST_F(EvictionTest, ExpiredChunksAreNotKept) {
   for (uint32_t i = 8; i < 40; ++i) ASSERT_TRUE(StoreLone(i).ok());
   EXPECT_EQ(Rows(8).size(), 0u);
   EXPECT_EQ(events_["reinserted"], 0u);
+  const size_t left = Rows(40).size();
+  EXPECT_EQ(store_->Tiers()[1].raw_bytes, left * 32 * TokenBytes(model_.spec));
   EXPECT_EQ(events_["evicted_expired"], 8u);
 }
 

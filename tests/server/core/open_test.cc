@@ -56,6 +56,20 @@ class OpenTest : public ::testing::TestWithParam<ValuesKind> {
   std::string recovery_;
 };
 
+TEST_P(OpenTest, RefusesStoresFromTheStartWhereTheReserveIsNotFree) {
+  ChunkStoreOptions options = Options();
+  options.reserve_bytes = uint64_t{1} << 60;
+  ::testing::internal::CaptureStderr();
+  const absl::StatusOr<OpenedStore> opened = OpenChunkStore(options, StoreEnvironment());
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_NE(log.find("storage.reserve"), std::string::npos) << log;
+  const auto totals = opened->store->GetTotals();
+  ASSERT_TRUE(totals.ok());
+  EXPECT_TRUE(totals->read_only);
+  EXPECT_NE(totals->refusal.find("storage.reserve"), std::string::npos) << totals->refusal;
+}
+
 TEST_P(OpenTest, ReopenedStoreHasEverything) {
   Open();
   StoreAll(20);

@@ -139,7 +139,9 @@ TEST_F(RetrieveTest, ExpiredChunkIsAMissAndItsRowGoes) {
 TEST_F(RetrieveTest, DamagedValueIsAMissAndCanBeStoredAgain) {
   ASSERT_TRUE(Store(model_, 0).ok());
   values_->Corrupt(LocationOfPart(0), 5000);
+  ::testing::internal::CaptureStderr();
   EXPECT_EQ(Retrieve(model_, 0).miss, MissReason::kCorrupt);
+  EXPECT_NE(::testing::internal::GetCapturedStderr().find("damage found"), std::string::npos);
   EXPECT_FALSE(HasRow(0));
   EXPECT_EQ(events_["corruption_values"], 1u);
   ASSERT_EQ(*Store(model_, 0), StoreOutcome::kStored);

@@ -270,10 +270,26 @@ TEST_F(StoreTest, IsInvisibleWhenTheValueIsNotWritten) {
   EXPECT_TRUE(absl::IsResourceExhausted(Store(model_, 0).status()));
   EXPECT_FALSE(HasRow(0));
   EXPECT_TRUE(store_->GetTotals()->read_only);
+  EXPECT_EQ(store_->GetTotals()->refusal, "disk full");
   EXPECT_EQ(events_["rejected_resource_exhausted"], 1u);
   values_->SetPutStatus(absl::OkStatus());
   EXPECT_TRUE(Store(model_, 0).ok());
   EXPECT_FALSE(store_->GetTotals()->read_only);
+  EXPECT_EQ(store_->GetTotals()->refusal, "");
+}
+
+TEST_F(StoreTest, SaysAtTheChangeThatStoresAreRefusedAndAcceptedAgain) {
+  values_->SetPutStatus(ResourceExhausted("disk full"));
+  ::testing::internal::CaptureStderr();
+  EXPECT_FALSE(Store(model_, 0).ok());
+  EXPECT_FALSE(Store(model_, 0).ok());
+  values_->SetPutStatus(absl::OkStatus());
+  EXPECT_TRUE(Store(model_, 0).ok());
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  const size_t refused = log.find("stores are refused");
+  EXPECT_NE(refused, std::string::npos) << log;
+  EXPECT_EQ(log.find("stores are refused", refused + 1), std::string::npos) << log;
+  EXPECT_NE(log.find("stores are accepted again", refused), std::string::npos) << log;
 }
 
 TEST_F(StoreTest, IsInvisibleWhenTheIndexIsNotWritten) {
