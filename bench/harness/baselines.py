@@ -20,7 +20,6 @@ OPERATIONS = ("retrieve", "store")
 PIPELINE_DEPTH = 4
 ROUNDS, CELL_MS = 7, 500
 QUICK_ROUNDS, QUICK_CELL_MS = 3, 150
-START_TIMEOUT_S = 30
 REDIS_MEMORY = "2gb"
 
 PLAIN, REDIS, IPERF = "plain TCP", "Redis", "iperf3"
@@ -110,9 +109,8 @@ def redis_hiredis(options):
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="kdn-bench-redis-") as folder:
         command = [redis, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                   "--dir", folder, "--maxmemory", REDIS_MEMORY, "--daemonize", "no"]
-        with contenders.server(command, stdout=subprocess.DEVNULL) as server:
-            wait_for_port(port, server)
+                   "--dir", folder, "--maxmemory", REDIS_MEMORY, "--daemonize", "no", "--supervised", "systemd"]
+        with contenders.notifying_server(command, stdout=subprocess.DEVNULL) as server:
             client = contenders.Contender(REDIS, [program, str(port), str(server.pid)])
             yield client
             client.close()
@@ -153,14 +151,3 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def wait_for_port(port, process):
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            sys.exit(f"bench: {process.args[0]} ended with status {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    sys.exit(f"bench: {process.args[0]} did not listen on port {port} within {START_TIMEOUT_S} s")

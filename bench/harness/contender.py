@@ -2,12 +2,18 @@
 import contextlib
 import dataclasses
 import json
+import os
+import pathlib
+import select
+import socket
 import subprocess
 import sys
+import tempfile
 
 KIB = 1 << 10
 MIB = 1 << 20
 GB = 1e9
+START_TIMEOUT_S = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +74,29 @@ def server(command, **kwargs):
     finally:
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def notifying_server(command, **kwargs):
+    """A server process that tells systemd when it is ready (NOTIFY_SOCKET), as kdnd and Redis do; waits for that."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdn-bench-"))
+        address = str(pathlib.Path(folder, "notify"))
+        told = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        told.bind(address)
+        process = stack.enter_context(server(command, env={**os.environ, "NOTIFY_SOCKET": address}, **kwargs))
+        ended = os.pidfd_open(process.pid)
+        stack.callback(os.close, ended)
+        while True:
+            readable, _, _ = select.select([told, ended], [], [], START_TIMEOUT_S)
+            if told in readable:
+                if b"READY=1" in told.recv(4096).split():
+                    break
+            elif ended in readable:
+                sys.exit(f"bench: {command[0]} ended with status {process.wait()}")
+            else:
+                sys.exit(f"bench: {command[0]} was not ready within {START_TIMEOUT_S} s")
+        yield process
 
 
 def interleave(pairs, rounds, milliseconds, each_round=None):

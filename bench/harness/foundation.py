@@ -63,8 +63,7 @@ def kdn_client(options):
     with tempfile.TemporaryDirectory(prefix="bench-kdnd-", dir=options.build) as folder:
         command = [options.program("server", "kdnd"), f"--server.listen=127.0.0.1:{port}",
                    f"--storage.path={folder}", *SERVER_FLAGS]
-        with contenders.server(command, stdout=subprocess.DEVNULL) as server:
-            baselines.wait_for_port(port, server)
+        with contenders.notifying_server(command, stdout=subprocess.DEVNULL) as server:
             client = contenders.Contender(KDN, [options.program("bench", "bench_kdn"), f"127.0.0.1:{port}",
                                                 str(server.pid)])
             yield client
