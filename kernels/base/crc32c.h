@@ -16,6 +16,10 @@ uint32_t Crc32c(ByteSpan bytes);
 // CRC of A followed by `bytes`, where `crc` is the CRC of A. Crc32cExtend(0, b) == Crc32c(b).
 uint32_t Crc32cExtend(uint32_t crc, ByteSpan bytes);
 
+// CRC of A followed by B, from the CRCs of both and the length of B. Takes some 0.1 us for each bit that is set in it,
+// so that knowing the CRC of a stretch is worth more than its bytes from about a KiB on.
+uint32_t Crc32cCombine(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes);
+
 // Copies `from` to `to` (which must not overlap it and has room) and extends `crc` over the copied bytes, in
 // cache-sized steps so that memory is read once. What is checked is what was written to `to`: a source that changes
 // during the copy cannot slip past.
