@@ -17,6 +17,7 @@
 #include "kernels/format/container.h"
 #include "kernels/layout/cell_map.h"
 #include "kernels/layout/model_spec.h"
+#include "storage/blob/block_checksums.h"
 #include "storage/blob/shared_bytes.h"
 
 // The use cases of the server, free of gRPC: what to verify, in which order to write, what counts as a hit. Thin
@@ -69,6 +70,8 @@ struct StoreRequest {
   std::optional<Digest> parent_digest;
   uint64_t ttl_ms = 0;   // 0 = the configured default
   std::string document;  // at most kMaxDocumentNameBytes; may be empty
+  // CRC-32C of the container, where it is known from when its bytes were received.
+  std::optional<uint32_t> container_crc32c;
 };
 
 inline constexpr size_t kMaxDocumentNameBytes = 512;
@@ -109,6 +112,7 @@ struct RetrievedPart {
     SharedBytes bytes;
   };
   std::vector<Slice> slices;
+  std::shared_ptr<BlockChecksums> checksums;  // of the whole container, where the RAM tier keeps them; else null
 };
 
 struct RetrievedChunk {

@@ -166,8 +166,12 @@ absl::StatusOr<RetrievedPart> Retrieving::ReadPart(const Request& request, const
   result.container_bytes = part.location.length;
   result.header_bytes = part.header_bytes;
   result.cells = part.cells;
-  std::optional<SharedBytes> whole = c_.ram().Find(part.location);
-  result.from_ram = whole.has_value();
+  std::optional<SharedBytes> whole;
+  if (std::optional<RamTier::Found> found = c_.ram().FindWithChecksums(part.location); found.has_value()) {
+    result.from_ram = true;
+    result.checksums = std::move(found->checksums);
+    whole = std::move(found->bytes);
+  }
   std::optional<ContainerHeader> header;
   if (!whole.has_value()) {
     const bool worth_caching =

@@ -164,7 +164,12 @@ RetrieveFrame ChunkFramer::Next() {
   frame.payload = std::move(payload.payload);
   frame.payload_bytes = payload.payload_bytes;
   uint32_t crc = 0;
-  for (const SharedBytes& piece : frame.payload) crc = Crc32cExtend(crc, piece.span());
+  uint64_t piece_offset = offset;
+  for (const SharedBytes& piece : frame.payload) {
+    BlockChecksums* const known = chunk_.parts[part].checksums.get();
+    crc = known != nullptr ? known->Extend(crc, piece_offset, piece.span()) : Crc32cExtend(crc, piece.span());
+    piece_offset += piece.size();
+  }
   WriteVarint(writer, kPart, part);
   WriteVarint(writer, kOffset, offset);
   WriteTag(writer, kCrc32c, WireType::kFixed32);

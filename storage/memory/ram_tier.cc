@@ -23,7 +23,8 @@ struct RamTier::Ledger {
 };
 
 struct RamTier::Entry {
-  Entry(SharedBytes value, std::shared_ptr<Ledger> account) : bytes(std::move(value)), ledger(std::move(account)) {
+  Entry(SharedBytes value, std::shared_ptr<Ledger> account)
+      : bytes(std::move(value)), checksums(bytes.size()), ledger(std::move(account)) {
     ledger->used_bytes.fetch_add(bytes.size(), std::memory_order_relaxed);
   }
   ~Entry() { ledger->used_bytes.fetch_sub(bytes.size(), std::memory_order_relaxed); }
@@ -31,6 +32,7 @@ struct RamTier::Entry {
   Entry& operator=(const Entry&) = delete;
 
   const SharedBytes bytes;
+  BlockChecksums checksums;
   const std::shared_ptr<Ledger> ledger;
 };
 
@@ -51,7 +53,7 @@ bool RamTier::Insert(const ValueLocation& location, SharedBytes bytes) {
   return true;
 }
 
-std::optional<SharedBytes> RamTier::Find(const ValueLocation& location) {
+std::optional<RamTier::Found> RamTier::FindWithChecksums(const ValueLocation& location) {
   absl::MutexLock lock(&mutex_);
   const auto it = slots_.find(KeyOf(location));
   if (it == slots_.end()) {
@@ -61,7 +63,13 @@ std::optional<SharedBytes> RamTier::Find(const ValueLocation& location) {
   ++hits_;
   Slot& slot = it->second;
   slot.reads = std::min<uint8_t>(slot.reads + 1, kMaxReads);
-  return SharedBytes(slot.entry, slot.entry->bytes.span());
+  return Found{SharedBytes(slot.entry, slot.entry->bytes.span()), {slot.entry, &slot.entry->checksums}};
+}
+
+std::optional<SharedBytes> RamTier::Find(const ValueLocation& location) {
+  std::optional<Found> found = FindWithChecksums(location);
+  if (!found.has_value()) return std::nullopt;
+  return std::move(found->bytes);
 }
 
 bool RamTier::Contains(const ValueLocation& location) const {

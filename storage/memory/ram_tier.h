@@ -12,6 +12,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
+#include "storage/blob/block_checksums.h"
 #include "storage/blob/shared_bytes.h"
 #include "storage/blob/value_store.h"
 
@@ -50,6 +51,11 @@ class RamTier {
   bool Insert(const ValueLocation& location, SharedBytes bytes);
 
   // The value, and a note that it was wanted.
+  struct Found {
+    SharedBytes bytes;
+    std::shared_ptr<BlockChecksums> checksums;  // of `bytes`, the same for everybody who finds it
+  };
+  std::optional<Found> FindWithChecksums(const ValueLocation& location);
   std::optional<SharedBytes> Find(const ValueLocation& location);
 
   // Whether it is there; counts as nothing.

@@ -33,6 +33,17 @@ TEST(RamTierTest, FindsWhatWasInserted) {
   EXPECT_EQ(stats.used_bytes, 100u);
 }
 
+TEST(RamTierTest, EverybodyWhoFindsAValueSharesItsChecksums) {
+  RamTier tier(1000);
+  ASSERT_TRUE(tier.Insert(At(1), Bytes(100, 7)));
+  const std::optional<RamTier::Found> one = tier.FindWithChecksums(At(1));
+  const std::optional<RamTier::Found> other = tier.FindWithChecksums(At(1));
+  ASSERT_TRUE(one.has_value() && other.has_value());
+  EXPECT_EQ(one->checksums, other->checksums);
+  tier.Remove(At(1));
+  EXPECT_EQ(one->checksums->Extend(0, 0, one->bytes.span()), Crc32c(one->bytes.span()));
+}
+
 TEST(RamTierTest, SecondInsertOfTheSameValueIsRefused) {
   RamTier tier(1000);
   ASSERT_TRUE(tier.Insert(At(1), Bytes(100)));
