@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "config/environment.h"
 #include "config/startup.h"
@@ -18,6 +19,14 @@
 #include "server/wiring/build_info.h"
 #include "server/wiring/daemon.h"
 #include "server/wiring/notify.h"
+
+// Read by jemalloc. Containers come and go by the megabyte, and fresh pages cost as much as everything else a Store
+// does with them: none are given back while a lull is short (default 10 s), or just because an allocation is large
+// (default from 8 MiB), and never on the thread of a call.
+extern "C" {
+extern const char* malloc_conf;
+const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:600000,background_thread:true";
+}
 
 namespace kdn {
 namespace {
@@ -137,6 +146,8 @@ int Serve(const config::Config& config, const std::string& ready_file, const std
 }
 
 int Main(std::vector<std::string> arguments) {
+  // Debian builds Abseil with its search for lock cycles on; each lock taken under another pays for it.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   std::string ready_file;
   if (!TakeReadyFile(arguments, ready_file)) {
     std::fputs("kdnd: --ready-file needs a path\n", stderr);

@@ -240,7 +240,10 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   changed.mutable_parts()->RemoveLast();
   KDN_ASSIGN_OR_RETURN(const std::string metadata,
                        SerializeChunkMetadata(upload.tenant->record.name(), upload.key.key, changed, part));
-  absl::StatusOr<ValueLocation> location = c_.values().Put(AsBytes(metadata), upload.container.span());
+  const ByteSpan bytes = upload.container.span();
+  const std::optional<uint32_t> crc = upload.request.container_crc32c;
+  absl::StatusOr<ValueLocation> location = crc.has_value() ? c_.values().PutChecked(AsBytes(metadata), bytes, *crc)
+                                                           : c_.values().Put(AsBytes(metadata), bytes);
   if (!location.ok()) return c_.NoteWrite(location.status());
   SetLocation(*location, part);
   const LiveBytes before = LiveBytesOf(changed);

@@ -15,6 +15,7 @@
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/timer_queue.h"
 #include "server/rpc/worker_pool.h"
+#include "storage/file/aligned_buffer.h"
 
 namespace kdn {
 
@@ -60,6 +61,7 @@ struct CallEnvironment {
   Lifecycle* lifecycle = nullptr;
   TimerQueue* timers = nullptr;
   MemoryBudget* budget = nullptr;
+  BufferCache* containers = nullptr;  // memory of containers being received; used again once no tier holds it
   std::shared_ptr<WorkerPool> pool;
   const Clock* clock = &Clock::System();
   CallLimits limits;

@@ -26,6 +26,10 @@ namespace kdn {
 namespace {
 
 constexpr int kHttp2FrameBytes = 1 << 20;
+// Memory of containers kept for the next ones: a full RAM tier gives back about as much as it takes.
+constexpr size_t kMaxIdleContainerBytes = size_t{256} << 20;
+// What a stream may collect before it is written, when more is announced: a Retrieve's whole window.
+constexpr int kWriteBufferBytes = 4 << 20;
 constexpr int kMillisPerSecond = 1000;
 // Pings that a client may send without data: as often as clients keep alive themselves.
 constexpr int kMinClientPingMillis = 5 * kMillisPerSecond;
@@ -69,6 +73,7 @@ void SetChannelArguments(const RpcServerOptions& options, grpc::ServerBuilder& b
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kHttp2FrameBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kWriteBufferBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_streams_per_connection);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMillis);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -92,12 +97,14 @@ struct RpcServer::Impl {
   Impl(const RpcServerOptions& options, ChunkStore& store, Metrics& metrics)
       : host(options.host),
         budget(options.inflight_bytes, timers),
+        containers(kMaxIdleContainerBytes),
         pool(std::make_shared<WorkerPool>(static_cast<size_t>(NumWorkers(options.num_threads)))) {
     environment.store = &store;
     environment.metrics = &metrics;
     environment.lifecycle = &lifecycle;
     environment.timers = &timers;
     environment.budget = &budget;
+    environment.containers = &containers;
     environment.pool = pool;
     environment.limits = options.limits;
   }
@@ -108,6 +115,7 @@ struct RpcServer::Impl {
   Lifecycle lifecycle;
   TimerQueue timers;
   MemoryBudget budget;
+  BufferCache containers;
   std::shared_ptr<WorkerPool> pool;
   CallEnvironment environment;
   std::unique_ptr<KdnService> kdn;

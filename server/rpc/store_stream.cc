@@ -68,7 +68,7 @@ StoreStream::StoreStream(const CallEnvironment& environment, grpc::CallbackServe
       context_(context),
       response_(response),
       deadline_(DeadlineOf(environment, *context)),
-      upload_(LimitsOf(environment.limits)) {
+      upload_(LimitsOf(environment.limits), environment.containers) {
   scope_.emplace(environment, "Store");
 }
 

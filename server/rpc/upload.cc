@@ -1,6 +1,5 @@
 #include "server/rpc/upload.h"
 
-#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -8,13 +7,6 @@
 #include "kernels/base/status.h"
 
 namespace kdn {
-namespace {
-
-// O_DIRECT writers take such a buffer as it is.
-constexpr size_t kContainerBufferAlignment = 4096;
-
-}  // namespace
-
 absl::Status Upload::Begin(const StoreFrameView& frame) {
   if (frame.data_bytes > limits_.max_frame_bytes) {
     return InvalidArgument("store stream: frame of ", frame.data_bytes, " bytes of data, at most ",
@@ -55,6 +47,7 @@ absl::Status Upload::BeginChunk(const StoreFrameView& frame) {
   ++next_chunk_;
   in_chunk_ = true;
   received_bytes_ = 0;
+  received_crc_ = 0;
   chunk_ = UploadedChunk();
   chunk_.container_bytes = frame.begin.container_bytes();
   chunk_.status = ReadRequest(frame.begin);
@@ -98,9 +91,9 @@ absl::Status Upload::ReadRequest(const v1::StoreBegin& begin) {
 }
 
 void Upload::Allocate() {
-  const uint64_t bytes = AlignUp(chunk_.container_bytes, kContainerBufferAlignment);
-  buffer_.reset(static_cast<uint8_t*>(std::aligned_alloc(kContainerBufferAlignment, bytes)),
-                [](uint8_t* p) { std::free(p); });
+  const uint64_t bytes = chunk_.container_bytes;
+  buffer_ = buffers_ != nullptr ? buffers_->Take(bytes) : std::make_shared<AlignedBuffer>(bytes);
+  if (buffer_ != nullptr && buffer_->size() == 0) buffer_ = nullptr;
   if (buffer_ == nullptr) Reject(ResourceExhausted("no memory for a container of ", chunk_.container_bytes, " bytes"));
 }
 
@@ -111,7 +104,7 @@ void Upload::Reject(absl::Status status) {
 
 void Upload::Take(const StoreFrameView& frame) {
   if (chunk_.status.ok()) {
-    uint8_t* to = buffer_.get() + received_bytes_;
+    uint8_t* to = buffer_->data() + received_bytes_;
     uint32_t crc = 0;
     for (const ByteSpan piece : frame.data) {
       crc = CopyAndCrc32c(crc, piece, to);
@@ -120,6 +113,7 @@ void Upload::Take(const StoreFrameView& frame) {
     if (crc != frame.crc32c) {
       Reject(DataLoss("frame at offset ", received_bytes_, " has CRC-32C ", crc, ", announced was ", frame.crc32c));
     }
+    received_crc_ = Crc32cCombine(received_crc_, crc, frame.data_bytes);
   }
   received_bytes_ += frame.data_bytes;
 }
@@ -127,7 +121,8 @@ void Upload::Take(const StoreFrameView& frame) {
 UploadedChunk Upload::TakeChunk() {
   in_chunk_ = false;
   if (chunk_.status.ok()) {
-    const ByteSpan bytes(buffer_.get(), chunk_.container_bytes);
+    const ByteSpan bytes(buffer_->data(), chunk_.container_bytes);
+    chunk_.request.container_crc32c = received_crc_;
     chunk_.container = SharedBytes(std::move(buffer_), bytes);
   }
   buffer_.reset();

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "server/core/chunk_store.h"
 #include "server/rpc/frames.h"
+#include "storage/file/aligned_buffer.h"
 
 namespace kdn {
 
@@ -34,15 +35,16 @@ struct UploadedChunk {
 // refused on its own, and the rest of its frames are read past.
 class Upload {
  public:
-  explicit Upload(const UploadLimits& limits) : limits_(limits) {}
+  // `buffers` gives the memory and must outlive the upload, not the containers; without it each container gets its own.
+  explicit Upload(const UploadLimits& limits, BufferCache* buffers = nullptr) : limits_(limits), buffers_(buffers) {}
 
   // Checks the frame's place in the stream. InvalidArgument, saying what was due and what came.
   absl::Status Begin(const StoreFrameView& frame);
   // A chunk has begun that will be kept, and has no memory yet.
   bool NeedsMemory() const { return in_chunk_ && chunk_.status.ok() && buffer_ == nullptr; }
   uint64_t container_bytes() const { return chunk_.container_bytes; }
-  // Memory for container_bytes(), at 4 KiB, not initialised. ResourceExhausted when the system has none: the chunk is
-  // refused then.
+  // Memory for container_bytes(), on blocks of direct I/O, not initialised. ResourceExhausted when the system has none:
+  // the chunk is refused then.
   void Allocate();
   // Refuses the current chunk.
   void Reject(absl::Status status);
@@ -64,11 +66,13 @@ class Upload {
   absl::Status ReadRequest(const v1::StoreBegin& begin);
 
   const UploadLimits limits_;
+  BufferCache* const buffers_;
   bool in_chunk_ = false;
   uint32_t next_chunk_ = 0;
   uint64_t received_bytes_ = 0;
+  uint32_t received_crc_ = 0;  // of the bytes as they are in buffer_
   UploadedChunk chunk_;
-  std::shared_ptr<uint8_t> buffer_;  // owned with the store once the chunk is taken
+  std::shared_ptr<AlignedBuffer> buffer_;  // owned with the store once the chunk is taken
 };
 
 }  // namespace kdn

@@ -62,6 +62,13 @@ class ValueStore {
   // the reserve would be touched (later Puts succeed by themselves once there is space), Unavailable after Close.
   virtual absl::StatusOr<ValueLocation> Put(ByteSpan metadata, ByteSpan payload) = 0;
 
+  // Put, where the CRC-32C of the payload is known from when its bytes were received: spares a pass over them. Bytes
+  // that have changed since are stored as they are, and found damaged by whoever reads them.
+  virtual absl::StatusOr<ValueLocation> PutChecked(ByteSpan metadata, ByteSpan payload, uint32_t payload_crc) {
+    (void)payload_crc;  // of no use to a store with checksums of another kind
+    return Put(metadata, payload);
+  }
+
   // The payload bytes of `range` (the whole payload: {0, location.length}), verified against the record's checksum when
   // the whole payload is read. NotFound when the group is gone, DataLoss when the bytes are damaged or the record at
   // the location is another one, OutOfRange for a range outside the payload.

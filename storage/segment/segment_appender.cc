@@ -71,18 +71,24 @@ absl::StatusOr<std::optional<SegmentAppender::Reservation>> SegmentAppender::Res
   return std::optional<Reservation>(reservation);
 }
 
-absl::Status SegmentAppender::WriteCopied(RecordHeader& header, ByteSpan metadata, ByteSpan payload,
+absl::Status SegmentAppender::WriteCopied(RecordHeader& header, ByteSpan metadata, const Payload& given,
                                           MutableByteSpan stage) {
+  ByteSpan payload = given.bytes;
   const uint64_t head = header.HeadBytes();
   const uint64_t bytes = RecordBytes(metadata.size(), payload.size());
   if (bytes <= stage.size()) {
-    header.payload_crc = CopyAndCrc32c(0, payload, stage.data() + head);
+    if (given.crc.has_value()) {
+      header.payload_crc = *given.crc;
+      std::copy(payload.begin(), payload.end(), stage.data() + head);
+    } else {
+      header.payload_crc = CopyAndCrc32c(0, payload, stage.data() + head);
+    }
     std::fill(stage.data() + head + payload.size(), stage.data() + bytes, uint8_t{0});
     FillHead(header, metadata, stage.data());
     return file_->WriteAt(header.record_offset, stage.first(bytes));
   }
   // The header goes first, so that the file grows in order: the checksum has to be known before the copy.
-  header.payload_crc = Crc32c(payload);
+  header.payload_crc = given.crc.has_value() ? *given.crc : Crc32c(payload);
   FillHead(header, metadata, stage.data());
   uint64_t offset = header.record_offset;
   uint64_t used = head;
@@ -99,12 +105,13 @@ absl::Status SegmentAppender::WriteCopied(RecordHeader& header, ByteSpan metadat
   }
 }
 
-absl::Status SegmentAppender::WriteInPlace(RecordHeader& header, ByteSpan metadata, ByteSpan payload,
+absl::Status SegmentAppender::WriteInPlace(RecordHeader& header, ByteSpan metadata, const Payload& given,
                                            MutableByteSpan stage) {
+  const ByteSpan payload = given.bytes;
   const uint64_t head = header.HeadBytes();
   const ByteSpan body = payload.first(payload.size() & ~(kSegmentBlockBytes - 1));
   const ByteSpan rest = payload.subspan(body.size());
-  header.payload_crc = Crc32c(payload);
+  header.payload_crc = given.crc.has_value() ? *given.crc : Crc32c(payload);
   FillHead(header, metadata, stage.data());
   const MutableByteSpan last = stage.subspan(head, AlignUp(rest.size(), kSegmentBlockBytes));
   std::copy(rest.begin(), rest.end(), last.begin());
@@ -114,18 +121,19 @@ absl::Status SegmentAppender::WriteInPlace(RecordHeader& header, ByteSpan metada
 }
 
 absl::Status SegmentAppender::WriteRecord(const Reservation& reservation, RecordHeader& header, ByteSpan metadata,
-                                          ByteSpan payload, BufferPool& staging) {
+                                          const Payload& payload, BufferPool& staging) {
   header.segment_id = segment_->identity().id;
   header.segment_nonce = segment_->identity().nonce.value_or(0);
   header.record_offset = reservation.offset;
   header.sequence = reservation.sequence;
-  header.payload_bytes = payload.size();
+  header.payload_bytes = payload.bytes.size();
   header.metadata_bytes = static_cast<uint32_t>(metadata.size());
   header.metadata_crc = Crc32c(metadata);
   AlignedBuffer stage = staging.Take();
   if (stage.size() == 0) return ResourceExhausted("no memory to write from");
   // Direct I/O takes the payload from where it is only if it starts on a block.
-  const bool in_place = payload.size() >= kMinInPlaceBytes && (!file_->direct_io() || IsAligned(payload.data()));
+  const bool in_place =
+      payload.bytes.size() >= kMinInPlaceBytes && (!file_->direct_io() || IsAligned(payload.bytes.data()));
   const absl::Status status = in_place ? WriteInPlace(header, metadata, payload, stage.span())
                                        : WriteCopied(header, metadata, payload, stage.span());
   staging.Return(std::move(stage));
@@ -163,7 +171,7 @@ void SegmentAppender::FinishWrite(const Reservation& reservation, const RecordHe
 }
 
 absl::StatusOr<ValueLocation> SegmentAppender::Write(const Reservation& reservation, ByteSpan metadata,
-                                                     ByteSpan payload, BufferPool& staging) {
+                                                     const Payload& payload, BufferPool& staging) {
   RecordHeader header;
   const absl::Status written = WriteRecord(reservation, header, metadata, payload, staging);
   FinishWrite(reservation, header, written);

@@ -37,6 +37,14 @@ class SegmentAppender {
     uint64_t sequence = 0;
   };
 
+  // The bytes of a record, with their CRC-32C where it is known already.
+  struct Payload {
+    Payload(ByteSpan payload_bytes, std::optional<uint32_t> known_crc = std::nullopt)
+        : bytes(payload_bytes), crc(known_crc) {}
+    ByteSpan bytes;
+    std::optional<uint32_t> crc;
+  };
+
   // `file` holds the durable segment header and nothing else.
   SegmentAppender(std::shared_ptr<Segment> segment, std::shared_ptr<File> file, const Limits& limits,
                   SpaceCheck space_check);
@@ -48,7 +56,7 @@ class SegmentAppender {
   absl::StatusOr<std::optional<Reservation>> Reserve(uint64_t record_bytes);
 
   // Writes the record into its stretch. After an error the stretch is given back or made a void.
-  absl::StatusOr<ValueLocation> Write(const Reservation& reservation, ByteSpan metadata, ByteSpan payload,
+  absl::StatusOr<ValueLocation> Write(const Reservation& reservation, ByteSpan metadata, const Payload& payload,
                                       BufferPool& staging);
 
   // Makes every write durable that had returned before the call. The first error is final for this segment.
@@ -65,12 +73,12 @@ class SegmentAppender {
 
  private:
   absl::Status Extend(uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status WriteRecord(const Reservation& reservation, RecordHeader& header, ByteSpan metadata, ByteSpan payload,
-                           BufferPool& staging);
+  absl::Status WriteRecord(const Reservation& reservation, RecordHeader& header, ByteSpan metadata,
+                           const Payload& payload, BufferPool& staging);
   // Through `stage`, which holds at least a head and a block; a record that fits is written at once.
-  absl::Status WriteCopied(RecordHeader& header, ByteSpan metadata, ByteSpan payload, MutableByteSpan stage);
+  absl::Status WriteCopied(RecordHeader& header, ByteSpan metadata, const Payload& payload, MutableByteSpan stage);
   // The payload from where it is, head and last block through `stage`.
-  absl::Status WriteInPlace(RecordHeader& header, ByteSpan metadata, ByteSpan payload, MutableByteSpan stage);
+  absl::Status WriteInPlace(RecordHeader& header, ByteSpan metadata, const Payload& payload, MutableByteSpan stage);
   void FinishWrite(const Reservation& reservation, const RecordHeader& header, const absl::Status& written);
   // Leaves a void where a failed write is followed by others.
   absl::Status WriteVoid(RecordHeader header);

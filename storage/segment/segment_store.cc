@@ -163,11 +163,19 @@ void SegmentStore::Retire(const std::shared_ptr<SegmentAppender>& appender) {
 }
 
 absl::StatusOr<ValueLocation> SegmentStore::Put(ByteSpan metadata, ByteSpan payload) {
-  if (metadata.size() > kMaxMetadataBytes || payload.size() > kMaxPayloadBytes) {
+  return Append(metadata, {payload, std::nullopt});
+}
+
+absl::StatusOr<ValueLocation> SegmentStore::PutChecked(ByteSpan metadata, ByteSpan payload, uint32_t payload_crc) {
+  return Append(metadata, {payload, payload_crc});
+}
+
+absl::StatusOr<ValueLocation> SegmentStore::Append(ByteSpan metadata, const SegmentAppender::Payload& payload) {
+  if (metadata.size() > kMaxMetadataBytes || payload.bytes.size() > kMaxPayloadBytes) {
     return InvalidArgument("value of ", metadata.size(), " metadata bytes (at most ", kMaxMetadataBytes, ") and ",
-                           payload.size(), " payload bytes (at most ", kMaxPayloadBytes, ")");
+                           payload.bytes.size(), " payload bytes (at most ", kMaxPayloadBytes, ")");
   }
-  const uint64_t record_bytes = RecordBytes(metadata.size(), payload.size());
+  const uint64_t record_bytes = RecordBytes(metadata.size(), payload.bytes.size());
   for (int i = 0; i < kMaxSegmentsPerPut; ++i) {
     KDN_ASSIGN_OR_RETURN(const std::shared_ptr<SegmentAppender> appender, Active());
     KDN_ASSIGN_OR_RETURN(const auto reservation, appender->Reserve(record_bytes));

@@ -45,6 +45,7 @@ class SegmentStore : public ValueStore {
   ~SegmentStore() override;
 
   absl::StatusOr<ValueLocation> Put(ByteSpan metadata, ByteSpan payload) override;
+  absl::StatusOr<ValueLocation> PutChecked(ByteSpan metadata, ByteSpan payload, uint32_t payload_crc) override;
   absl::StatusOr<SharedBytes> Get(const ValueLocation& location, ByteRange range) override;
   // Also reports, once, when values acknowledged earlier could not be made durable in the background.
   absl::Status Sync() override;
@@ -61,6 +62,7 @@ class SegmentStore : public ValueStore {
   bool direct_io() const { return direct_io_; }
 
  private:
+  absl::StatusOr<ValueLocation> Append(ByteSpan metadata, const SegmentAppender::Payload& payload);
   SegmentStore(const SegmentStoreOptions& options, FileSystem& file_system, const Clock& clock);
 
   absl::Status Recover();

@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/base/crc32c.h"
 #include "storage/blob/value_store.h"
 
 // What every ValueStore must do, as its header promises it. An implementation's test file does
@@ -95,6 +96,15 @@ class ValueStoreConformance : public ::testing::TestWithParam<std::unique_ptr<Va
   std::unique_ptr<ValueStoreHarness> harness_;
   std::unique_ptr<ValueStore> store_;
 };
+
+TEST_P(ValueStoreConformance, GivesBackWhatWasPutWithItsChecksum) {
+  for (const uint64_t size : {uint64_t{0}, uint64_t{4097}, uint64_t{65536}, uint64_t{5} << 20}) {
+    const std::vector<uint8_t> payload = RandomBytes(size, 9);
+    const auto location = store_->PutChecked(RandomBytes(10, 9), payload, Crc32c(payload));
+    ASSERT_TRUE(location.ok()) << location.status();
+    ExpectReads(*location, payload);
+  }
+}
 
 TEST_P(ValueStoreConformance, GivesBackWhatWasPutAtEverySize) {
   const uint64_t sizes[] = {0, 1, 63, 4095, 4096, 4097, 65536, 1000001, 1 << 20, (1 << 20) + 1, 3 << 20};

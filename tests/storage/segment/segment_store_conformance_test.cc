@@ -36,5 +36,17 @@ std::unique_ptr<ValueStoreHarness> MakeCached() { return std::make_unique<Segmen
 INSTANTIATE_TEST_SUITE_P(SegmentsDirect, ValueStoreConformance, ::testing::Values(&MakeDirect));
 INSTANTIATE_TEST_SUITE_P(SegmentsCached, ValueStoreConformance, ::testing::Values(&MakeCached));
 
+TEST(SegmentStoreTest, FindsDamagedWhatDoesNotMatchTheChecksumItWasPutWith) {
+  SegmentHarness harness(DirectIo::kAuto);
+  const auto store = harness.Open(SyncMode::kNone, uint64_t{64} << 20);
+  ASSERT_TRUE(store.ok()) << store.status();
+  for (const size_t size : {size_t{100}, size_t{1} << 20}) {
+    const std::vector<uint8_t> payload(size, 5);
+    const auto location = (*store)->PutChecked({}, payload, Crc32c(payload) ^ 1);
+    ASSERT_TRUE(location.ok()) << location.status();
+    EXPECT_TRUE(absl::IsDataLoss((*store)->Get(*location, {0, size}).status())) << size;
+  }
+}
+
 }  // namespace
 }  // namespace kdn
