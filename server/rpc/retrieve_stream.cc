@@ -85,7 +85,7 @@ void RetrieveStream::ReadRequest(const grpc::ByteBuffer& request) {
     parsed_ = true;
     if (status_.ok()) status_ = std::move(status);
   }
-  Pump();
+  FetchAll(Advance());
 }
 
 absl::Status RetrieveStream::ParseRequest(const grpc::ByteBuffer& bytes) {
@@ -110,64 +110,73 @@ absl::Status RetrieveStream::ParseRequest(const grpc::ByteBuffer& bytes) {
   return absl::OkStatus();
 }
 
-void RetrieveStream::Pump() {
-  Step step = Step::kNothing;
+std::optional<RetrieveStream::FetchJob> RetrieveStream::Advance() {
+  Decision decision;
   absl::Status status;
   {
     absl::MutexLock lock(&mu_);
-    step = Decide();
+    decision = Decide();
     status = status_;
   }
-  if (step == Step::kWrite) WriteNext();
-  if (step == Step::kFinish) Finish(scope_->End(status));
+  if (decision.step == Decision::Step::kWrite) WriteNext();
+  if (decision.step == Decision::Step::kFinish) Finish(scope_->End(status));
+  return decision.fetch;
 }
 
-RetrieveStream::Step RetrieveStream::Decide() {
-  if (finished_ || writing_ || parsing_) return Step::kNothing;
+void RetrieveStream::Pump() {
+  std::shared_ptr<RetrieveStream> self = shared_from_this();  // what Advance starts may end the call
+  const std::optional<FetchJob> job = Advance();
+  if (job.has_value()) environment_.pool->Continue([self = std::move(self), job] { self->FetchAll(job); });
+}
+
+RetrieveStream::Decision RetrieveStream::Decide() {
+  if (finished_ || writing_ || parsing_) return {};
   if (!status_.ok()) {
     sending_since_ = absl::Now();
     finished_ = true;
-    return Step::kFinish;
+    return {Decision::Step::kFinish, std::nullopt};
   }
-  if (!parsed_) return Step::kNothing;
+  if (!parsed_) return {};
   if (!current_.has_value() && !ready_.empty()) {
     current_ = std::move(ready_.front());
     ready_.pop_front();
   }
-  StartFetch();
+  const std::optional<FetchJob> fetch = NextFetch();
   if (!current_.has_value()) {
-    finished_ = !fetching_ && next_fetch_ == asks_.size();
+    finished_ = NothingToFetch();
     if (finished_) sending_since_ = absl::Now();
-    return finished_ ? Step::kFinish : Step::kNothing;
+    return {finished_ ? Decision::Step::kFinish : Decision::Step::kNothing, fetch};
   }
   sending_since_ = std::min(sending_since_, absl::Now());
-  if (!credit_->HasRoom()) return Step::kNothing;
+  if (!credit_->HasRoom()) return {Decision::Step::kNothing, fetch};
   writing_ = true;
-  return Step::kWrite;
+  return {Decision::Step::kWrite, fetch};
 }
 
-void RetrieveStream::StartFetch() {
+std::optional<RetrieveStream::FetchJob> RetrieveStream::NextFetch() {
   const size_t ahead = ready_.size() + (current_.has_value() ? 1 : 0);
-  if (fetching_ || ahead >= kDepth || next_fetch_ == asks_.size()) return;
+  if (fetching_ || ahead >= kDepth || next_fetch_ == asks_.size()) return std::nullopt;
   const uint64_t estimate_bytes = last_chunk_bytes_ == 0 ? kFirstEstimateBytes : last_chunk_bytes_;
   // With one chunk at hand, another that may break the call's own limit waits for it.
-  if (ahead > 0 && estimate_bytes > environment_.limits.per_call_bytes / kDepth) return;
+  if (ahead > 0 && estimate_bytes > environment_.limits.per_call_bytes / kDepth) return std::nullopt;
   fetching_ = true;
-  const uint32_t index = next_fetch_++;
-  environment_.pool->Continue(
-      [self = shared_from_this(), index, estimate_bytes] { self->ReserveAndFetch(index, estimate_bytes); });
+  return FetchJob{next_fetch_++, estimate_bytes};
 }
 
-void RetrieveStream::ReserveAndFetch(uint32_t index, uint64_t estimate_bytes) {
-  if (auto reservation = environment_.budget->TryReserve(estimate_bytes); reservation.has_value()) {
-    return Fetch(index, std::move(reservation));
+void RetrieveStream::FetchAll(std::optional<FetchJob> job) {
+  while (job.has_value()) job = ReserveAndFetch(*job);
+}
+
+std::optional<RetrieveStream::FetchJob> RetrieveStream::ReserveAndFetch(const FetchJob& job) {
+  if (auto reservation = environment_.budget->TryReserve(job.estimate_bytes); reservation.has_value()) {
+    return Fetch(job.index, std::move(reservation));
   }
   const absl::Time now = absl::Now();
   const uint64_t id = environment_.budget->Reserve(
-      estimate_bytes, now + (deadline_ - now) / 2,
-      [self = shared_from_this(), index](std::optional<MemoryBudget::Reservation> reservation) {
+      job.estimate_bytes, now + (deadline_ - now) / 2,
+      [self = shared_from_this(), index = job.index](std::optional<MemoryBudget::Reservation> reservation) {
         self->environment_.pool->Continue([self, index, reservation = std::move(reservation)]() mutable {
-          self->Fetch(index, std::move(reservation));
+          self->FetchAll(self->Fetch(index, std::move(reservation)));
         });
       });
   bool cancelled = false;
@@ -177,14 +186,16 @@ void RetrieveStream::ReserveAndFetch(uint32_t index, uint64_t estimate_bytes) {
     cancelled = finished_ || !status_.ok();
   }
   if (cancelled) environment_.budget->CancelWait(id);
+  return std::nullopt;
 }
 
-void RetrieveStream::Fetch(uint32_t index, std::optional<MemoryBudget::Reservation> reservation) {
+std::optional<RetrieveStream::FetchJob> RetrieveStream::Fetch(uint32_t index,
+                                                              std::optional<MemoryBudget::Reservation> reservation) {
   {
     absl::MutexLock lock(&mu_);
     wait_id_ = 0;
     fetching_ = false;
-    if (finished_ || !status_.ok()) return;
+    if (finished_ || !status_.ok()) return std::nullopt;
     fetching_ = true;
   }
   RetrievedChunk chunk = FetchChunk(index, reservation);
@@ -197,7 +208,7 @@ void RetrieveStream::Fetch(uint32_t index, std::optional<MemoryBudget::Reservati
     if (bytes > 0) last_chunk_bytes_ = bytes;
     ready_.push_back({std::move(framer), std::move(hold)});
   }
-  Pump();
+  return Advance();
 }
 
 RetrievedChunk RetrieveStream::FetchChunk(uint32_t index, std::optional<MemoryBudget::Reservation>& reservation) {
@@ -247,7 +258,20 @@ void RetrieveStream::WriteNext() {
   }
   frame_ = grpc::ByteBuffer(slices.data(), slices.size());
   if (current_->framer->done()) current_.reset();
-  StartWrite(&frame_);
+  bool last = false;
+  grpc::WriteOptions options;
+  {
+    absl::MutexLock lock(&mu_);
+    const bool more = current_.has_value() || !ready_.empty();
+    last = !more && NothingToFetch() && status_.ok();
+    finished_ = last;
+    // What follows at once is sent together with this, without a turn through the threads in between. The first frame
+    // goes alone: with it go the headers, without which gRPC does not report it as written.
+    if (more && begun_ && !credit_->IsFull()) options.set_buffer_hint();
+    begun_ = true;
+  }
+  if (last) return StartWriteAndFinish(&frame_, options, scope_->End(absl::OkStatus()));
+  StartWrite(&frame_, options);
 }
 
 void RetrieveStream::OnWriteDone(bool ok) {

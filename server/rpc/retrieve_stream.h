@@ -47,7 +47,14 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     Digest digest;
     uint64_t prefix_end = 0;
   };
-  enum class Step { kNothing, kWrite, kFinish };
+  struct FetchJob {
+    uint32_t index = 0;
+    uint64_t estimate_bytes = 0;  // what to reserve for it
+  };
+  struct Decision {
+    enum class Step { kNothing, kWrite, kFinish } step = Step::kNothing;
+    std::optional<FetchJob> fetch;
+  };
 
   RetrieveStream(const CallEnvironment& environment, grpc::CallbackServerContext* context);
 
@@ -57,14 +64,20 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void ReadRequest(const grpc::ByteBuffer& request);
   absl::Status ParseRequest(const grpc::ByteBuffer& bytes);
-  // Does what can be done now: starts a fetch, writes a frame, finishes. Safe to call at any time.
+  // Does what can be done now: writes a frame, finishes. Returns the fetch that is due, which the caller must see to.
+  // Safe to call at any time.
+  std::optional<FetchJob> Advance();
+  // Advance, with the fetch on another thread.
   void Pump();
-  Step Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void StartFetch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void ReserveAndFetch(uint32_t index, uint64_t estimate_bytes);
-  void Fetch(uint32_t index, std::optional<MemoryBudget::Reservation> reservation);
+  Decision Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::optional<FetchJob> NextFetch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // On a worker: fetches until nothing is due, or memory has to be waited for.
+  void FetchAll(std::optional<FetchJob> job);
+  std::optional<FetchJob> ReserveAndFetch(const FetchJob& job);
+  std::optional<FetchJob> Fetch(uint32_t index, std::optional<MemoryBudget::Reservation> reservation);
   RetrievedChunk FetchChunk(uint32_t index, std::optional<MemoryBudget::Reservation>& reservation);
   RetrievedChunk OverBudget(std::string message) const;
+  bool NothingToFetch() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !fetching_ && next_fetch_ == asks_.size(); }
   void WriteNext();
   void Fail(absl::Status status);
   // Looks, and arranges for the next look, whether the client has stopped reading.
@@ -93,6 +106,7 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool parsing_ ABSL_GUARDED_BY(mu_) = false;  // gRPC's request is being read: the call must not end
   bool parsed_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool begun_ ABSL_GUARDED_BY(mu_) = false;  // a frame has been written
   bool fetching_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   bool done_ ABSL_GUARDED_BY(mu_) = false;

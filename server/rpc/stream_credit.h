@@ -25,6 +25,11 @@ class StreamCredit {
     waiting_ = out_bytes_ >= window_bytes_;
     return !waiting_;
   }
+  // The same question, without asking for `resume`.
+  bool IsFull() {
+    absl::MutexLock lock(&mu_);
+    return out_bytes_ >= window_bytes_;
+  }
   void Take(uint64_t bytes) {
     absl::MutexLock lock(&mu_);
     out_bytes_ += bytes;
