@@ -189,7 +189,7 @@ absl::StatusOr<std::vector<FetchedContainer>> ClientImpl::FetchContainers(const 
   KDN_ASSIGN_OR_RETURN(limits.deadline_nanos, DeadlineNanos(options.timeout_ms, options_.transfer_timeout_ms));
   v1::RetrieveRequest request;
   request.set_fingerprint(model.fingerprint().bytes.data(), Digest::kBytes);
-  request.set_max_frame_bytes(kMaxFrameDataBytes);
+  request.set_max_frame_bytes(kRetrieveFrameDataBytes);
   for (const ContainerFetch& fetch : fetches) {
     request.add_chunks()->set_chunk_digest(fetch.chunk_digest.bytes.data(), Digest::kBytes);
   }

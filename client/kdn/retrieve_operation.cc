@@ -100,7 +100,7 @@ v1::RetrieveRequest RetrieveOperation::MakeRequest() const {
   request.set_fingerprint(job_.model.fingerprint().bytes.data(), Digest::kBytes);
   const std::vector<uint8_t> bitmap = wanted_.ToBytes();
   request.mutable_cells()->set_bitmap(bitmap.data(), bitmap.size());
-  request.set_max_frame_bytes(kMaxFrameDataBytes);
+  request.set_max_frame_bytes(kRetrieveFrameDataBytes);
   const uint64_t prefix_end = Prefix() ? plan_.first_token + plan_.NumTokens() : 0;
   for (const ChunkId& chunk : plan_.chunks) {
     v1::ChunkRequest& wire = *request.add_chunks();

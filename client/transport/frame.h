@@ -16,6 +16,8 @@ namespace kdn {
 
 // Largest `data` of a frame, either way.
 inline constexpr uint32_t kMaxFrameDataBytes = uint32_t{1} << 20;
+// What Retrieve asks for: the first half of a small value is copied while the second is on its way.
+inline constexpr uint32_t kRetrieveFrameDataBytes = kMaxFrameDataBytes / 2;
 // Largest part_begin and miss_message that are read.
 inline constexpr uint32_t kMaxPartBeginBytes = uint32_t{256} << 10;
 inline constexpr uint32_t kMaxMissMessageBytes = uint32_t{4} << 10;

@@ -32,6 +32,8 @@ constexpr char kStoreMethod[] = "/kdn.v1.Kdn/Store";
 constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kHttp2FrameBytes = 1 << 20;
+// What the server may send ahead of a reader: bounds what waits in gRPC's buffers for each Retrieve under way.
+constexpr int kStreamLookaheadBytes = 8 << 20;
 constexpr int kReconnectBackoffMs = 50;
 constexpr int kMaxReconnectBackoffMs = 1000;
 // Longest wait for gRPC to say why there is no connection, which it knows already.
@@ -122,6 +124,7 @@ std::shared_ptr<grpc::Channel> GrpcTransport::MakeChannel() const {
   args.SetMaxReceiveMessageSize(kMaxMessageBytes);
   args.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kHttp2FrameBytes);
   args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 1);
+  args.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamLookaheadBytes);
   args.SetInt(GRPC_ARG_TCP_TX_ZEROCOPY_ENABLED, 0);
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectBackoffMs);
