@@ -128,7 +128,7 @@ absl::StatusOr<RewriteResult> GroupRewriter::Rewrite(const ValueGroup& group, co
     KDN_RETURN_IF_ERROR(MoveOrRemoveChunk(candidate, policy, result));
   }
   for (const Candidate& candidate : plan.texts) KDN_RETURN_IF_ERROR(MoveOrRemoveText(candidate, policy));
-  for (const Candidate& candidate : plan.tombstones) KDN_RETURN_IF_ERROR(MoveTombstone(candidate));
+  for (const Candidate& candidate : plan.tombstones) KDN_RETURN_IF_ERROR(MoveTombstoneIfNeeded(candidate));
   KDN_RETURN_IF_ERROR(d_.values.Sync());
   KDN_RETURN_IF_ERROR(d_.index.Sync());
   KDN_RETURN_IF_ERROR(d_.values.DropGroup(group.id));
@@ -242,39 +242,18 @@ absl::Status GroupRewriter::MoveModel(const Candidate& candidate) {
   return PutModelValue(d_.values, candidate.tenant->record.name(), *row, candidate.key.key).status();
 }
 
-absl::Status GroupRewriter::MoveTombstone(const Candidate& candidate) {
-  // Of use only while older values remain, and only for what has not been stored again since: moving it makes it newer
-  // than that.
+absl::Status GroupRewriter::MoveTombstoneIfNeeded(const Candidate& candidate) {
+  // Of use only while values remain that were written before it at first. What was stored since needs no telling apart:
+  // the copy does not reach it.
+  const v1::Tombstone& tombstone = candidate.tombstone;
   const uint64_t group = candidate.location.group;
+  const uint64_t first_group = tombstone.has_first_written() ? tombstone.first_written().group() : group;
   const std::vector<ValueGroup> groups = d_.values.Groups();
-  if (std::none_of(groups.begin(), groups.end(), [&](const ValueGroup& g) { return g.id < group; })) {
+  if (std::none_of(groups.begin(), groups.end(),
+                   [&](const ValueGroup& g) { return g.id <= first_group && g.id != group; })) {
     return absl::OkStatus();
   }
-  Deletions still_deleted;
-  const TenantId tenant = candidate.key.tenant;
-  for (const std::string& raw : candidate.tombstone.chunk_keys()) {
-    const std::optional<Digest> key = Digest::FromBytes(AsBytes(raw));
-    if (!key.has_value()) continue;
-    const ChunkKey chunk_key{tenant, *key};
-    KDN_ASSIGN_OR_RETURN(const auto row, d_.index.GetChunks(std::span(&chunk_key, 1)));
-    if (!row[0].has_value()) still_deleted.chunk_keys.push_back(*key);
-  }
-  for (const std::string& raw : candidate.tombstone.text_keys()) {
-    const std::optional<Digest> key = Digest::FromBytes(AsBytes(raw));
-    if (!key.has_value()) continue;
-    KDN_ASSIGN_OR_RETURN(const auto row, d_.index.GetText(tenant, *key));
-    if (!row.has_value()) still_deleted.text_keys.push_back(*key);
-  }
-  for (const std::string& raw : candidate.tombstone.fingerprints()) {
-    const std::optional<Digest> key = Digest::FromBytes(AsBytes(raw));
-    if (!key.has_value()) continue;
-    KDN_ASSIGN_OR_RETURN(const auto row, d_.index.GetModel(tenant, *key));
-    if (!row.has_value()) still_deleted.fingerprints.push_back(*key);
-  }
-  if (still_deleted.chunk_keys.empty() && still_deleted.text_keys.empty() && still_deleted.fingerprints.empty()) {
-    return absl::OkStatus();
-  }
-  return PutTombstones(d_.values, candidate.tenant->record.name(), still_deleted);
+  return MoveTombstone(d_.values, candidate.tenant->record.name(), tombstone, candidate.location).status();
 }
 
 }  // namespace kdn

@@ -82,7 +82,7 @@ class GroupRewriter {
   absl::Status RemovePart(const Candidate& candidate, const v1::ChunkRecord& row, int part, RewriteResult& result);
   absl::Status MoveOrRemoveText(const Candidate& candidate, const RewritePolicy& policy);
   absl::Status MoveModel(const Candidate& candidate);
-  absl::Status MoveTombstone(const Candidate& candidate);
+  absl::Status MoveTombstoneIfNeeded(const Candidate& candidate);
 
   const Dependencies d_;
 };

@@ -1,10 +1,12 @@
 #include "storage/index/recovery.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "kernels/base/status.h"
 #include "storage/index/part_merge.h"
 #include "storage/index/value_metadata.h"
@@ -22,6 +24,15 @@ struct FoundValue {
   std::string metadata;
 };
 
+// Of texts and models, whose rows do not say where their value lies, the last one met in the scan; of what tombstones
+// name, the last place that one was first written at.
+using Places = absl::flat_hash_map<ChunkKey, LocationKey>;
+
+struct TombstonePlace {
+  LocationKey first;  // what lies before it, it deletes
+  LocationKey last;   // where it lies now, perhaps as a copy
+};
+
 class Recovery {
  public:
   Recovery(ValueStore& values, ChunkIndex& index, const RecoveryOptions& options)
@@ -37,7 +48,7 @@ class Recovery {
       ++stats_.groups;
       if (options_.progress) options_.progress(i + 1, groups.size());
     }
-    return absl::OkStatus();
+    return PutBackReduced(groups);
   }
 
   // Call after ScanGroups.
@@ -73,18 +84,25 @@ class Recovery {
   }
 
   // What is collected is part of one group, hence bounded by its size.
-  absl::Status ScanGroup(uint64_t group) {
+  absl::StatusOr<std::vector<FoundValue>> CollectGroup(uint64_t group, uint64_t& damaged) {
     std::vector<FoundValue> found;
     const absl::Status scanned = values_.Scan(group, {}, [&](const ScannedValue& value) {
-      ++stats_.values;
-      if (!value.status.ok()) {
-        ++stats_.damaged;
-        return;
+      if (value.status.ok()) {
+        found.push_back({value.location, std::string(AsStringView(value.metadata))});
+      } else {
+        ++damaged;
       }
-      found.push_back({value.location, std::string(AsStringView(value.metadata))});
     });
-    if (absl::IsNotFound(scanned)) return absl::OkStatus();  // dropped meanwhile
+    if (absl::IsNotFound(scanned)) return std::vector<FoundValue>();  // dropped meanwhile
     KDN_RETURN_IF_ERROR(Annotate(scanned, StrCat("scanning value group ", group)));
+    return found;
+  }
+
+  absl::Status ScanGroup(uint64_t group) {
+    uint64_t damaged = 0;
+    KDN_ASSIGN_OR_RETURN(const std::vector<FoundValue> found, CollectGroup(group, damaged));
+    stats_.values += found.size() + damaged;
+    stats_.damaged += damaged;
     for (const FoundValue& value : found) {
       seen_.try_emplace({value.location.group, value.location.offset}, seen_.size());
     }
@@ -99,6 +117,39 @@ class Recovery {
     return absl::OkStatus();
   }
 
+  // A tombstone's copy is met after what was stored since the deletion, and that was passed over where the row had its
+  // cells from a part that the copy then took.
+  absl::Status PutBackReduced(const std::vector<ValueGroup>& groups) {
+    if (reduced_.empty()) return absl::OkStatus();
+    uint64_t damaged_before = 0;
+    for (const ValueGroup& group : groups) {
+      if (group.id < reduced_from_) continue;
+      KDN_ASSIGN_OR_RETURN(const std::vector<FoundValue> found, CollectGroup(group.id, damaged_before));
+      for (const FoundValue& value : found) {
+        const absl::Status applied = ApplyReduced(value);
+        if (!absl::IsDataLoss(applied)) KDN_RETURN_IF_ERROR(applied);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // DataLoss: this value cannot be used.
+  absl::Status ApplyReduced(const FoundValue& value) {
+    auto parsed = ParseValueMetadata(AsBytes(value.metadata));
+    if (!parsed.ok() || !parsed->has_chunk()) return absl::OkStatus();
+    const auto tenant = tenants_.find(parsed->tenant());
+    if (tenant == tenants_.end()) return absl::OkStatus();
+    const ChunkKey key{tenant->second, *Digest::FromBytes(AsBytes(parsed->storage_key()))};
+    const ChunkKey model{tenant->second, *Digest::FromBytes(AsBytes(parsed->chunk().fingerprint()))};
+    const LocationKey place{value.location.group, value.location.offset};
+    const auto reaches = [&](const Places& tombstones, const ChunkKey& named) {
+      const auto tombstone = tombstones.find(named);
+      return tombstone != tombstones.end() && IsBefore(place, tombstone->second);
+    };
+    if (!reduced_.contains(key) || reaches(dead_chunks_, key) || reaches(dead_models_, model)) return absl::OkStatus();
+    return ApplyChunk(key, *parsed->mutable_chunk(), value.location);
+  }
+
   // DataLoss: this value cannot be used.
   absl::Status Apply(const FoundValue& value) {
     auto parsed = ParseValueMetadata(AsBytes(value.metadata));
@@ -111,8 +162,8 @@ class Recovery {
     if (parsed->has_tombstone()) return ApplyTombstone(tenant->second, parsed->tombstone(), value.location);
     const Digest key = *Digest::FromBytes(AsBytes(parsed->storage_key()));
     if (parsed->has_chunk()) return ApplyChunk({tenant->second, key}, *parsed->mutable_chunk(), value.location);
-    if (parsed->has_model()) return ApplyModel(tenant->second, key, parsed->model());
-    return ApplyText(tenant->second, key, value.location);
+    if (parsed->has_model()) return ApplyModel({tenant->second, key}, parsed->model(), value.location);
+    return ApplyText({tenant->second, key}, value.location);
   }
 
   bool IsExpired(int64_t expires_ms) const { return expires_ms != 0 && expires_ms <= options_.clock->WallMillis(); }
@@ -143,19 +194,20 @@ class Recovery {
     return index_.Commit(batch, Durability::kUnsynced);
   }
 
-  absl::Status ApplyModel(TenantId tenant, const Digest& fingerprint, const v1::ModelRecord& model) {
-    const auto present = index_.GetModel(tenant, fingerprint);
+  absl::Status ApplyModel(const ChunkKey& key, const v1::ModelRecord& model, const ValueLocation& location) {
+    newest_models_[key] = {location.group, location.offset};
+    const auto present = index_.GetModel(key.tenant, key.key);
     if (!absl::IsDataLoss(present.status())) {
       KDN_RETURN_IF_ERROR(present.status());
       if (present->has_value()) return absl::OkStatus();
     }
     ++stats_.models_put;
     IndexBatch batch;
-    batch.model_puts.push_back({tenant, fingerprint, model});
+    batch.model_puts.push_back({key.tenant, key.key, model});
     return index_.Commit(batch, Durability::kUnsynced);
   }
 
-  absl::Status ApplyText(TenantId tenant, const Digest& key, const ValueLocation& location) {
+  absl::Status ApplyText(const ChunkKey& key, const ValueLocation& location) {
     const auto payload = values_.Get(location, {0, location.length});
     if (absl::IsNotFound(payload.status())) return absl::OkStatus();  // dropped meanwhile
     KDN_RETURN_IF_ERROR(payload.status());
@@ -167,14 +219,15 @@ class Recovery {
       ++stats_.expired;
       return absl::OkStatus();
     }
-    const auto present = index_.GetText(tenant, key);
+    newest_texts_[key] = {location.group, location.offset};
+    const auto present = index_.GetText(key.tenant, key.key);
     if (!absl::IsDataLoss(present.status())) {
       KDN_RETURN_IF_ERROR(present.status());
       if (present->has_value() && (*present)->created_ms() >= text.created_ms()) return absl::OkStatus();
     }
     ++stats_.texts_put;
     IndexBatch batch;
-    batch.text_puts.push_back({tenant, key, std::move(text)});
+    batch.text_puts.push_back({key.tenant, key.key, std::move(text)});
     return index_.Commit(batch, Durability::kUnsynced);
   }
 
@@ -187,29 +240,62 @@ class Recovery {
     }
   }
 
+  // A claim to a place that is not before its own does not count.
+  static TombstonePlace PlaceOf(const v1::Tombstone& tombstone, const ValueLocation& location) {
+    const LocationKey last{location.group, location.offset};
+    const v1::ValuePosition& first = tombstone.first_written();
+    if (!tombstone.has_first_written() || first.group() >= location.group) return {last, last};
+    return {{first.group(), first.offset()}, last};
+  }
+
+  void NoteLatest(const ChunkKey& named, const LocationKey& place, Places& tombstones) const {
+    const auto [known, is_new] = tombstones.try_emplace(named, place);
+    if (!is_new && IsBefore(known->second, place)) known->second = place;
+  }
+
+  bool IsBefore(const LocationKey& value, const LocationKey& tombstone) const {
+    if (value.first != tombstone.first) return value.first < tombstone.first;
+    const auto position = seen_.find(tombstone);
+    // A copy's first place in a group that was not scanned, or was damaged: the rows of that group are kept.
+    if (position == seen_.end()) return false;
+    const auto at = seen_.find(value);
+    return at == seen_.end() || at->second < position->second;
+  }
+
+  // For rows that do not say where their value lies. One that was not met lies in a group that is not scanned.
+  bool Dies(const Places& newest, const ChunkKey& key, const LocationKey& tombstone) const {
+    const auto value = newest.find(key);
+    return value == newest.end() ? tombstone.first >= options_.from_group : IsBefore(value->second, tombstone);
+  }
+
   // Parts put after the tombstone stay: they were stored anew.
-  void Kill(const ChunkKey& key, const v1::ChunkRecord& row, const ValueLocation& tombstone, IndexBatch& batch) {
+  void Kill(const ChunkKey& key, const v1::ChunkRecord& row, const TombstonePlace& tombstone, IndexBatch& batch) {
     const auto died = [&](const v1::PartRecord& part) {
-      if (part.value_group() != tombstone.group) return part.value_group() < tombstone.group;
-      const auto position = seen_.find({part.value_group(), part.value_offset()});
-      return position == seen_.end() || position->second < seen_.at({tombstone.group, tombstone.offset});
+      return IsBefore({part.value_group(), part.value_offset()}, tombstone.first);
     };
     v1::ChunkRecord kept = row;
     if (!RemoveParts(died, kept)) return;
+    if (tombstone.first != tombstone.last) {
+      reduced_.insert(key);
+      reduced_from_ = std::min(reduced_from_, tombstone.first.first);
+    }
     if (kept.parts().empty()) ++stats_.deleted;
     AddReduced(key, row, std::move(kept), batch);
   }
 
   absl::Status ApplyTombstone(TenantId tenant, const v1::Tombstone& tombstone, const ValueLocation& location) {
+    const TombstonePlace place = PlaceOf(tombstone, location);
     IndexBatch batch;
     for (const std::string& raw : tombstone.chunk_keys()) {
       const ChunkKey key{tenant, *Digest::FromBytes(AsBytes(raw))};
+      NoteLatest(key, place.first, dead_chunks_);
       KDN_ASSIGN_OR_RETURN(const std::optional<v1::ChunkRecord> row, ReadChunk(key));
-      if (row) Kill(key, *row, location, batch);
+      if (row) Kill(key, *row, place, batch);
     }
-    // Texts carry no location; one that was stored anew comes later in the scan and is put back then.
+    // One that was stored anew, and is not met yet, is put back when it is.
     for (const std::string& raw : tombstone.text_keys()) {
       const Digest key = *Digest::FromBytes(AsBytes(raw));
+      if (!Dies(newest_texts_, {tenant, key}, place.first)) continue;
       const auto text = index_.GetText(tenant, key);
       if (!text.ok() && !absl::IsDataLoss(text.status())) return text.status();
       if (text.ok() && text->has_value()) {
@@ -219,29 +305,32 @@ class Recovery {
     }
     KDN_RETURN_IF_ERROR(index_.Commit(batch, Durability::kUnsynced));
     for (const std::string& raw : tombstone.fingerprints()) {
-      KDN_RETURN_IF_ERROR(KillModel(tenant, *Digest::FromBytes(AsBytes(raw)), location));
+      const Digest fingerprint = *Digest::FromBytes(AsBytes(raw));
+      NoteLatest({tenant, fingerprint}, place.first, dead_models_);
+      KDN_RETURN_IF_ERROR(KillModel(tenant, fingerprint, place));
     }
     return absl::OkStatus();
   }
 
-  absl::Status KillModel(TenantId tenant, const Digest& fingerprint, const ValueLocation& location) {
+  absl::Status KillModel(TenantId tenant, const Digest& fingerprint, const TombstonePlace& tombstone) {
     IndexBatch batch;
     absl::Status failed;
     KDN_RETURN_IF_ERROR(index_.VisitChunksOfModel(
         tenant, fingerprint, std::nullopt, [&](const ChunkKey& key, const v1::ChunkRecord& row) {
-          Kill(key, row, location, batch);
+          Kill(key, row, tombstone, batch);
           if (batch.chunk_puts.size() + batch.chunk_deletes.size() < kRowsPerDropBatch) return true;
           failed = index_.Commit(std::exchange(batch, {}), Durability::kUnsynced);
           return failed.ok();
         }));
     KDN_RETURN_IF_ERROR(failed);
     KDN_RETURN_IF_ERROR(index_.VisitTexts(tenant, [&](const Digest& key, const v1::TextRecord& text) {
-      if (text.fingerprint() != fingerprint.view()) return true;
+      if (text.fingerprint() != fingerprint.view() || !Dies(newest_texts_, {tenant, key}, tombstone.first)) return true;
       batch.text_deletes.push_back({tenant, key, text});
       ++stats_.deleted;
       return true;
     }));
-    batch.model_deletes.push_back({tenant, fingerprint});
+    if (Dies(newest_models_, {tenant, fingerprint}, tombstone.first))
+      batch.model_deletes.push_back({tenant, fingerprint});
     return index_.Commit(batch, Durability::kUnsynced);
   }
 
@@ -251,6 +340,12 @@ class Recovery {
   RecoveryStats stats_;
   std::map<std::string, TenantId, std::less<>> tenants_;
   absl::flat_hash_map<LocationKey, size_t> seen_;  // intact values of the scanned groups, by order
+  Places newest_texts_;
+  Places newest_models_;
+  Places dead_chunks_;
+  Places dead_models_;
+  absl::flat_hash_set<ChunkKey> reduced_;  // chunks that lost parts to a tombstone's copy
+  uint64_t reduced_from_ = UINT64_MAX;     // what was stored since their deletion lies in no older group
 };
 
 }  // namespace

@@ -168,4 +168,17 @@ absl::Status PutTombstones(ValueStore& values, const std::string& tenant, const 
   return flush();
 }
 
+absl::StatusOr<ValueLocation> MoveTombstone(ValueStore& values, const std::string& tenant,
+                                            const v1::Tombstone& tombstone, const ValueLocation& from) {
+  v1::ValueMetadata metadata = Blank(tenant, {});
+  v1::Tombstone& copy = *metadata.mutable_tombstone();
+  copy = tombstone;
+  if (!copy.has_first_written()) {
+    copy.mutable_first_written()->set_group(from.group);
+    copy.mutable_first_written()->set_offset(from.offset);
+  }
+  KDN_ASSIGN_OR_RETURN(const std::string bytes, Serialize(metadata));
+  return values.Put(AsBytes(bytes), {});
+}
+
 }  // namespace kdn

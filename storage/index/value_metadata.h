@@ -48,6 +48,11 @@ struct Deletions {
 // As many values as needed. Write before the index commit that deletes the rows.
 absl::Status PutTombstones(ValueStore& values, const std::string& tenant, const Deletions& deletions);
 
+// Writes again, for its group to be dropped, a tombstone that was read from `from`. The copy deletes what the first one
+// did, and nothing that was stored after it.
+absl::StatusOr<ValueLocation> MoveTombstone(ValueStore& values, const std::string& tenant,
+                                            const v1::Tombstone& tombstone, const ValueLocation& from);
+
 }  // namespace kdn
 
 #endif  // KDN_STORAGE_INDEX_VALUE_METADATA_H_

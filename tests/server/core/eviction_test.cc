@@ -2,6 +2,7 @@
 #include <random>
 #include <thread>
 
+#include "storage/index/value_metadata.h"
 #include "tests/server/core/core_fixture.h"
 
 namespace kdn {
@@ -262,6 +263,43 @@ TEST_F(EvictionTest, ModelsAndTextsSurviveTheirGroups) {
                     .ok());
   }
   EXPECT_EQ(models, 1);
+}
+
+// The copy lies behind what was stored after the deletion, and must not take that away from a rebuild.
+TEST_F(EvictionTest, TombstoneMovesWithItsFirstPlaceWhileOlderValuesRemain) {
+  OpenSmall(4, 0);
+  ASSERT_TRUE(StoreLone(0).ok());
+  ASSERT_TRUE(values_->SealActive().ok());
+  ASSERT_TRUE(store_->Delete(caller_, {TestModel::ChunkDigest(0), {}, {}}, DeleteMode::kDelete).ok());
+  ASSERT_TRUE(StoreLone(0).ok());
+  ASSERT_TRUE(values_->SealActive().ok());
+  const ValueGroup group = values_->Groups().back();
+  const auto tombstones = [&] {
+    std::vector<v1::Tombstone> found;
+    for (const ValueGroup& each : values_->Groups()) {
+      const absl::Status scanned = values_->Scan(each.id, {}, [&](const ScannedValue& value) {
+        const auto metadata = ParseValueMetadata(value.metadata);
+        if (metadata.ok() && metadata->has_tombstone()) found.push_back(metadata->tombstone());
+      });
+      EXPECT_TRUE(scanned.ok()) << scanned;
+    }
+    return found;
+  };
+  ASSERT_EQ(tombstones().size(), 1u);
+  RewritePolicy policy;
+  policy.max_accessed_bytes = policy.max_pinned_bytes = UINT64_MAX;
+  policy.keep_unread = true;
+  policy.has_room = [](uint64_t) { return true; };
+  GroupRewriter rewriter(store_->context().EvictionDependencies());
+  ASSERT_TRUE(rewriter.Rewrite(group, policy).ok());
+  const std::vector<v1::Tombstone> moved = tombstones();
+  ASSERT_EQ(moved.size(), 1u);
+  EXPECT_EQ(moved[0].first_written().group(), group.id);
+  EXPECT_EQ(moved[0].chunk_keys_size(), 1);
+  EXPECT_TRUE(HasRow(0));
+  ASSERT_TRUE(MoveEverything().ok());  // nothing is left that is older
+  EXPECT_TRUE(tombstones().empty());
+  EXPECT_TRUE(HasRow(0));
 }
 
 TEST_F(EvictionTest, MovedValueIsStillInTheRamTier) {

@@ -61,6 +61,30 @@ class RecoveryTest : public ::testing::Test {
     batch.chunk_deletes.push_back({Key(name), **index_->GetChunk(Key(name))});
     ASSERT_TRUE(index_->Commit(batch, Durability::kUnsynced).ok());
   }
+  void PutText(const std::string& name) {
+    v1::TextRecord text;
+    text.set_fingerprint(std::string(Named("model").view()));
+    ASSERT_TRUE(PutTextValue(values_, "alpha", Named(name), text).ok());
+  }
+  // Seals its group: what follows lies in a later one.
+  ValueLocation PutTombstone(const Deletions& deletions) {
+    EXPECT_TRUE(PutTombstones(values_, "alpha", deletions).ok());
+    const ValueLocation location{values_.active, 1000 - values_.groups[values_.active].size(), 0};
+    values_.SealActive().IgnoreError();
+    return location;
+  }
+  v1::Tombstone TombstoneAt(const ValueLocation& location) {
+    return ParseValueMetadata(AsBytes(values_.groups[location.group][1000 - location.offset - 1].metadata))
+        ->tombstone();
+  }
+  // As eviction does it, with the group dropped and the copies in a group of their own.
+  ValueLocation MoveAndDrop(const ValueLocation& from) {
+    const auto to = MoveTombstone(values_, "alpha", TombstoneAt(from), from);
+    EXPECT_TRUE(to.ok()) << to.status();
+    values_.groups.erase(from.group);
+    values_.SealActive().IgnoreError();
+    return *to;
+  }
   RecoveryStats Rebuild() {
     const auto stats = RebuildIndex(values_, *index_, options_);
     EXPECT_TRUE(stats.ok()) << stats.status();
@@ -174,6 +198,133 @@ TEST_F(RecoveryTest, DeletedTextStaysDeletedUnlessStoredAgain) {
   Rebuild();
   EXPECT_FALSE(index_->GetText(tenant_, Named("gone"))->has_value());
   EXPECT_TRUE(index_->GetText(tenant_, Named("back"))->has_value());
+}
+
+// A tombstone that moves overtakes what was stored after the deletion.
+TEST_F(RecoveryTest, MovedTombstoneLeavesChunksStoredAfterTheDeletion) {
+  for (const char* name : {"gone", "back"}) Store(name);
+  values_.SealActive().IgnoreError();
+  Deletions deletions;
+  deletions.chunk_keys = {Named("gone"), Named("back")};
+  const ValueLocation tombstone = PutTombstone(deletions);
+  const ValueLocation stored_again = PutValue("back", MakeChunk("back"));
+  values_.SealActive().IgnoreError();
+  const ValueLocation once = MoveAndDrop(tombstone);
+  OpenEmptyIndex();
+  Rebuild();
+  EXPECT_FALSE(Has("gone"));
+  ASSERT_TRUE(Has("back"));
+  ASSERT_EQ((*index_->GetChunk(Key("back")))->parts_size(), 1);
+  EXPECT_EQ((*index_->GetChunk(Key("back")))->parts(0).value_group(), stored_again.group);
+
+  MoveAndDrop(once);  // keeps the first position
+  Rebuild();
+  EXPECT_TRUE(Has("back"));
+  OpenEmptyIndex();
+  Rebuild();
+  EXPECT_FALSE(Has("gone"));
+  EXPECT_TRUE(Has("back"));
+}
+
+// Deleted twice, with copies of both tombstones behind everything: what lies between them is as dead as what lies
+// before.
+TEST_F(RecoveryTest, LatestOfSeveralMovedTombstonesCounts) {
+  std::vector<ValueLocation> tombstones;
+  for (int i = 0; i < 2; ++i) {
+    for (const char* name : {"gone", "back"}) PutValue(name, MakeChunk(name));
+    values_.SealActive().IgnoreError();
+    Deletions deletions;
+    deletions.chunk_keys = {Named("gone"), Named("back")};
+    tombstones.push_back(PutTombstone(deletions));
+  }
+  const ValueLocation stored_again = PutValue("back", MakeChunk("back"));
+  values_.SealActive().IgnoreError();
+  for (const ValueLocation& tombstone : tombstones) MoveAndDrop(tombstone);
+  Rebuild();
+  EXPECT_FALSE(Has("gone"));
+  ASSERT_TRUE(Has("back"));
+  ASSERT_EQ((*index_->GetChunk(Key("back")))->parts_size(), 1);
+  EXPECT_EQ((*index_->GetChunk(Key("back")))->parts(0).value_group(), stored_again.group);
+}
+
+// The crash came between the move and the dropping of the group: both are there, and the order within it counts.
+TEST_F(RecoveryTest, MovedTombstoneWhoseGroupIsStillThereKeepsToItsPlaceInIt) {
+  for (const char* name : {"gone", "back"}) PutValue(name, MakeChunk(name));
+  Deletions deletions;
+  deletions.chunk_keys = {Named("gone"), Named("back")};
+  ASSERT_TRUE(PutTombstones(values_, "alpha", deletions).ok());
+  const ValueLocation tombstone{1, 1000 - values_.groups[1].size(), 0};
+  const ValueLocation stored_again = PutValue("back", MakeChunk("back"));
+  values_.SealActive().IgnoreError();
+  ASSERT_TRUE(MoveTombstone(values_, "alpha", TombstoneAt(tombstone), tombstone).ok());
+  Rebuild();
+  EXPECT_FALSE(Has("gone"));
+  ASSERT_TRUE(Has("back"));
+  EXPECT_EQ((*index_->GetChunk(Key("back")))->parts(0).value_offset(), stored_again.offset);
+}
+
+// Rows of groups that are not scanned are known durable: a copy of an old tombstone says nothing about them.
+TEST_F(RecoveryTest, MovedTombstoneLeavesRowsOfGroupsThatAreNotScanned) {
+  Deletions deletions;
+  deletions.chunk_keys.push_back(Named("back"));
+  deletions.text_keys.push_back(Named("text"));
+  ASSERT_TRUE(PutTombstones(values_, "alpha", deletions).ok());
+  const ValueLocation tombstone{1, 1000 - values_.groups[1].size(), 0};
+  Store("back");
+  PutText("text");
+  Rebuild();
+  values_.SealActive().IgnoreError();
+  ASSERT_TRUE(MoveTombstone(values_, "alpha", TombstoneAt(tombstone), tombstone).ok());
+  options_.from_group = 2;
+  ASSERT_TRUE(ReconcileIndex(values_, *index_, options_).ok());
+  EXPECT_TRUE(Has("back"));
+  EXPECT_TRUE(index_->GetText(tenant_, Named("text"))->has_value());
+}
+
+TEST_F(RecoveryTest, MovedTombstoneLeavesTextsAndModelsStoredAfterTheDeletion) {
+  for (const char* name : {"gone", "back", "gone with its model", "back with its model"}) PutText(name);
+  ASSERT_TRUE(PutModelValue(values_, "alpha", {}, Named("model")).ok());
+  PutValue("a", MakeChunk("a"));
+  PutValue("b", MakeChunk("b"));
+  values_.SealActive().IgnoreError();
+  Deletions deletions;
+  deletions.text_keys = {Named("gone"), Named("back")};
+  deletions.fingerprints.push_back(Named("model"));
+  const ValueLocation tombstone = PutTombstone(deletions);
+  ASSERT_TRUE(PutModelValue(values_, "alpha", {}, Named("model")).ok());
+  for (const char* name : {"back", "back with its model"}) PutText(name);
+  PutValue("b", MakeChunk("b"));
+  values_.SealActive().IgnoreError();
+  MoveAndDrop(tombstone);
+  Rebuild();
+  EXPECT_TRUE(index_->GetModel(tenant_, Named("model"))->has_value());
+  for (const char* name : {"back", "back with its model"}) {
+    EXPECT_TRUE(index_->GetText(tenant_, Named(name))->has_value()) << name;
+  }
+  for (const char* name : {"gone", "gone with its model"}) {
+    EXPECT_FALSE(index_->GetText(tenant_, Named(name))->has_value()) << name;
+  }
+  EXPECT_FALSE(Has("a"));
+  EXPECT_TRUE(Has("b"));
+}
+
+TEST_F(RecoveryTest, MovedTombstoneOfAModelNeverRegisteredAgainTakesItsRow) {
+  ASSERT_TRUE(PutModelValue(values_, "alpha", {}, Named("model")).ok());
+  values_.SealActive().IgnoreError();
+  Deletions deletions;
+  deletions.fingerprints.push_back(Named("model"));
+  MoveAndDrop(PutTombstone(deletions));
+  Rebuild();
+  EXPECT_FALSE(index_->GetModel(tenant_, Named("model"))->has_value());
+}
+
+TEST_F(RecoveryTest, TombstoneThatClaimsALaterPlaceCountsWhereItLies) {
+  v1::Tombstone forged;
+  forged.add_chunk_keys(std::string(Named("kept").view()));
+  ASSERT_TRUE(MoveTombstone(values_, "alpha", forged, {7, 0, 0}).ok());
+  PutValue("kept", MakeChunk("kept"));
+  Rebuild();
+  EXPECT_TRUE(Has("kept"));
 }
 
 TEST_F(RecoveryTest, ExpiredDamagedAndForeignValuesAreCountedAndSkipped) {
