@@ -15,7 +15,9 @@ namespace kdn {
 namespace {
 
 constexpr int kMaxDocumentsPerRow = 64;
-constexpr size_t kRowsPerDropBatch = 256;
+// Of one commit that drops rows: an index takes no more than so much at once, whatever a deletion names.
+constexpr size_t kMaxRowsPerBatch = 256;
+constexpr size_t kMaxBytesPerBatch = size_t{8} << 20;
 
 using LocationKey = std::pair<uint64_t, uint64_t>;  // group, offset
 
@@ -31,6 +33,49 @@ using Places = absl::flat_hash_map<ChunkKey, LocationKey>;
 struct TombstonePlace {
   LocationKey first;  // what lies before it, it deletes
   LocationKey last;   // where it lies now, perhaps as a copy
+};
+
+// Collects rows that are reduced or dropped and commits them in bounded pieces. Each stands for itself, so that running
+// recovery again finishes what ended between two pieces.
+class RowDrops {
+ public:
+  explicit RowDrops(ChunkIndex& index) : index_(index) {}
+
+  // Puts what is left of a row, or deletes it when nothing is.
+  absl::Status Reduce(const ChunkKey& key, const v1::ChunkRecord& row, v1::ChunkRecord kept) {
+    const size_t bytes = row.ByteSizeLong() + kept.ByteSizeLong();
+    if (kept.parts().empty()) {
+      batch_.chunk_deletes.push_back({key, row});
+    } else {
+      batch_.chunk_puts.push_back({key, std::move(kept), row});
+    }
+    return Added(bytes);
+  }
+  absl::Status DropText(const ChunkKey& key, const v1::TextRecord& text) {
+    batch_.text_deletes.push_back({key.tenant, key.key, text});
+    return Added(text.ByteSizeLong());
+  }
+  absl::Status DropModel(const ChunkKey& key) {
+    batch_.model_deletes.push_back({key.tenant, key.key});
+    return Added(0);
+  }
+  // Call at the end.
+  absl::Status Flush() {
+    if (rows_ == 0) return absl::OkStatus();
+    rows_ = bytes_ = 0;
+    return index_.Commit(std::exchange(batch_, {}), Durability::kUnsynced);
+  }
+
+ private:
+  absl::Status Added(size_t bytes) {
+    bytes_ += bytes;
+    return ++rows_ == kMaxRowsPerBatch || bytes_ >= kMaxBytesPerBatch ? Flush() : absl::OkStatus();
+  }
+
+  ChunkIndex& index_;
+  IndexBatch batch_;
+  size_t rows_ = 0;
+  size_t bytes_ = 0;
 };
 
 class Recovery {
@@ -54,21 +99,19 @@ class Recovery {
   // Call after ScanGroups.
   absl::Status DropDangling() {
     for (const auto& [name, tenant] : tenants_) {
-      IndexBatch batch;
+      RowDrops drops(index_);
       absl::Status failed;
       const auto visit = [&](const ChunkKey& key, const v1::ChunkRecord& row) {
         v1::ChunkRecord kept = row;
         const int before = kept.parts_size();
         if (!RemoveParts([&](const v1::PartRecord& part) { return IsDangling(part); }, kept)) return true;
         stats_.dangling += static_cast<uint64_t>(before - kept.parts_size());
-        AddReduced(key, row, std::move(kept), batch);
-        if (batch.chunk_puts.size() + batch.chunk_deletes.size() < kRowsPerDropBatch) return true;
-        failed = index_.Commit(std::exchange(batch, {}), Durability::kUnsynced);
+        failed = drops.Reduce(key, row, std::move(kept));
         return failed.ok();
       };
       KDN_RETURN_IF_ERROR(index_.VisitChunks(tenant, std::nullopt, visit));
       KDN_RETURN_IF_ERROR(failed);
-      KDN_RETURN_IF_ERROR(index_.Commit(batch, Durability::kUnsynced));
+      KDN_RETURN_IF_ERROR(drops.Flush());
     }
     return absl::OkStatus();
   }
@@ -231,15 +274,6 @@ class Recovery {
     return index_.Commit(batch, Durability::kUnsynced);
   }
 
-  // Puts what is left of a row, or deletes it when nothing is.
-  static void AddReduced(const ChunkKey& key, const v1::ChunkRecord& row, v1::ChunkRecord kept, IndexBatch& batch) {
-    if (kept.parts().empty()) {
-      batch.chunk_deletes.push_back({key, row});
-    } else {
-      batch.chunk_puts.push_back({key, std::move(kept), row});
-    }
-  }
-
   // A claim to a place that is not before its own does not count.
   static TombstonePlace PlaceOf(const v1::Tombstone& tombstone, const ValueLocation& location) {
     const LocationKey last{location.group, location.offset};
@@ -269,28 +303,28 @@ class Recovery {
   }
 
   // Parts put after the tombstone stay: they were stored anew.
-  void Kill(const ChunkKey& key, const v1::ChunkRecord& row, const TombstonePlace& tombstone, IndexBatch& batch) {
+  absl::Status Kill(const ChunkKey& key, const v1::ChunkRecord& row, const TombstonePlace& tombstone, RowDrops& drops) {
     const auto died = [&](const v1::PartRecord& part) {
       return IsBefore({part.value_group(), part.value_offset()}, tombstone.first);
     };
     v1::ChunkRecord kept = row;
-    if (!RemoveParts(died, kept)) return;
+    if (!RemoveParts(died, kept)) return absl::OkStatus();
     if (tombstone.first != tombstone.last) {
       reduced_.insert(key);
       reduced_from_ = std::min(reduced_from_, tombstone.first.first);
     }
     if (kept.parts().empty()) ++stats_.deleted;
-    AddReduced(key, row, std::move(kept), batch);
+    return drops.Reduce(key, row, std::move(kept));
   }
 
   absl::Status ApplyTombstone(TenantId tenant, const v1::Tombstone& tombstone, const ValueLocation& location) {
     const TombstonePlace place = PlaceOf(tombstone, location);
-    IndexBatch batch;
+    RowDrops drops(index_);
     for (const std::string& raw : tombstone.chunk_keys()) {
       const ChunkKey key{tenant, *Digest::FromBytes(AsBytes(raw))};
       NoteLatest(key, place.first, dead_chunks_);
       KDN_ASSIGN_OR_RETURN(const std::optional<v1::ChunkRecord> row, ReadChunk(key));
-      if (row) Kill(key, *row, place, batch);
+      if (row) KDN_RETURN_IF_ERROR(Kill(key, *row, place, drops));
     }
     // One that was stored anew, and is not met yet, is put back when it is.
     for (const std::string& raw : tombstone.text_keys()) {
@@ -299,11 +333,11 @@ class Recovery {
       const auto text = index_.GetText(tenant, key);
       if (!text.ok() && !absl::IsDataLoss(text.status())) return text.status();
       if (text.ok() && text->has_value()) {
-        batch.text_deletes.push_back({tenant, key, **text});
+        KDN_RETURN_IF_ERROR(drops.DropText({tenant, key}, **text));
         ++stats_.deleted;
       }
     }
-    KDN_RETURN_IF_ERROR(index_.Commit(batch, Durability::kUnsynced));
+    KDN_RETURN_IF_ERROR(drops.Flush());
     for (const std::string& raw : tombstone.fingerprints()) {
       const Digest fingerprint = *Digest::FromBytes(AsBytes(raw));
       NoteLatest({tenant, fingerprint}, place.first, dead_models_);
@@ -313,25 +347,26 @@ class Recovery {
   }
 
   absl::Status KillModel(TenantId tenant, const Digest& fingerprint, const TombstonePlace& tombstone) {
-    IndexBatch batch;
+    RowDrops drops(index_);
     absl::Status failed;
-    KDN_RETURN_IF_ERROR(index_.VisitChunksOfModel(
-        tenant, fingerprint, std::nullopt, [&](const ChunkKey& key, const v1::ChunkRecord& row) {
-          Kill(key, row, tombstone, batch);
-          if (batch.chunk_puts.size() + batch.chunk_deletes.size() < kRowsPerDropBatch) return true;
-          failed = index_.Commit(std::exchange(batch, {}), Durability::kUnsynced);
-          return failed.ok();
-        }));
+    const auto kill_chunk = [&](const ChunkKey& key, const v1::ChunkRecord& row) {
+      failed = Kill(key, row, tombstone, drops);
+      return failed.ok();
+    };
+    KDN_RETURN_IF_ERROR(index_.VisitChunksOfModel(tenant, fingerprint, std::nullopt, kill_chunk));
     KDN_RETURN_IF_ERROR(failed);
-    KDN_RETURN_IF_ERROR(index_.VisitTexts(tenant, [&](const Digest& key, const v1::TextRecord& text) {
-      if (text.fingerprint() != fingerprint.view() || !Dies(newest_texts_, {tenant, key}, tombstone.first)) return true;
-      batch.text_deletes.push_back({tenant, key, text});
+    const auto kill_text = [&](const Digest& key, const v1::TextRecord& text) {
+      if (text.fingerprint() != fingerprint.view()) return true;
+      if (!Dies(newest_texts_, {tenant, key}, tombstone.first)) return true;
       ++stats_.deleted;
-      return true;
-    }));
-    if (Dies(newest_models_, {tenant, fingerprint}, tombstone.first))
-      batch.model_deletes.push_back({tenant, fingerprint});
-    return index_.Commit(batch, Durability::kUnsynced);
+      failed = drops.DropText({tenant, key}, text);
+      return failed.ok();
+    };
+    KDN_RETURN_IF_ERROR(index_.VisitTexts(tenant, kill_text));
+    KDN_RETURN_IF_ERROR(failed);
+    const ChunkKey model{tenant, fingerprint};
+    if (Dies(newest_models_, model, tombstone.first)) KDN_RETURN_IF_ERROR(drops.DropModel(model));
+    return drops.Flush();
   }
 
   ValueStore& values_;

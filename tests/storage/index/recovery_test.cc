@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "storage/index/value_metadata.h"
+#include "tests/storage/index/limited_index.h"
 #include "tests/storage/index/memory_values.h"
 #include "tests/storage/rocksdb/index_test_support.h"
 
@@ -184,6 +185,45 @@ TEST_F(RecoveryTest, DeletedModelTakesItsChunksAndTexts) {
   EXPECT_TRUE(Has("other"));
   EXPECT_FALSE(index_->GetText(tenant_, Named("text"))->has_value());
   EXPECT_FALSE(index_->GetModel(tenant_, Named("model"))->has_value());
+}
+
+// However much a deletion takes: an index refuses commits beyond some size, and the start would fail for good.
+TEST_F(RecoveryTest, DeletionOfManyRowsIsCommittedPieceByPiece) {
+  constexpr int kRows = 700;
+  Deletions deletions;
+  const auto put = [&](const std::string& kind, bool by_key) {
+    for (int i = 0; i < kRows; ++i) {
+      const std::string name = kind + std::to_string(i);
+      PutText("text " + name);
+      PutValue("chunk " + name, MakeChunk("chunk " + name));
+      if (!by_key) continue;
+      deletions.text_keys.push_back(Named("text " + name));
+      deletions.chunk_keys.push_back(Named("chunk " + name));
+    }
+  };
+  put("deleted with its model ", false);
+  ASSERT_TRUE(PutModelValue(values_, "alpha", {}, Named("model")).ok());
+  deletions.fingerprints.push_back(Named("model"));
+  PutTombstone(deletions);
+  deletions = {};
+  put("deleted by key ", true);
+  PutTombstone(deletions);
+  PutText("kept");
+  // Ended within either deletion and run again, it comes to the same.
+  const uint64_t puts = 2 * kRows + 1;
+  for (const uint64_t commits : {puts + 1, puts + 4, puts + 6 + 2 * kRows + 3}) {
+    SCOPED_TRACE(commits);
+    OpenEmptyIndex();
+    testing::LimitedIndex limited(*index_);
+    limited.commits_left = commits;
+    EXPECT_TRUE(absl::IsUnavailable(RebuildIndex(values_, limited, options_).status()));
+    limited.commits_left = UINT64_MAX;
+    ASSERT_TRUE(RebuildIndex(values_, limited, options_).ok());
+    EXPECT_LE(limited.most_rows, 256u);
+    EXPECT_EQ(index_->Counts()->chunks, 0u);
+    EXPECT_EQ(index_->Counts()->models, 0u);
+    EXPECT_EQ(index_->Counts()->texts, 1u);
+  }
 }
 
 TEST_F(RecoveryTest, DeletedTextStaysDeletedUnlessStoredAgain) {
