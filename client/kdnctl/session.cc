@@ -83,7 +83,7 @@ ExitCode Session::Print(const Report& report, ExitCode code) const {
   return code;
 }
 
-ExitCode Session::Fail(std::string_view what, const absl::Status& status) const {
+ExitCode Session::Fail(std::string_view what, const absl::Status& status) {
   std::string message(FromAbsl(status.message()));
   if (message.starts_with(kCannotConnect)) {
     message += "; is kdnd running there? (--endpoint or KDNCTL_ENDPOINT says where, --tls-ca and the like how)";

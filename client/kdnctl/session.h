@@ -41,7 +41,7 @@ class Session {
   // Prints the report in the format asked for; returns `code`.
   ExitCode Print(const Report& report, ExitCode code = kDone) const;
   // Prints "kdnctl: WHAT: message" on stderr; returns the exit code of the status.
-  ExitCode Fail(std::string_view what, const absl::Status& status) const;
+  static ExitCode Fail(std::string_view what, const absl::Status& status);
   // A remark on stderr, unless --quiet.
   void Note(std::string_view text) const;
 

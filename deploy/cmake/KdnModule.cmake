@@ -51,11 +51,12 @@ function(kdn_add_test name)
   endif()
 endfunction()
 
-# kdn_add_fuzzer(NAME SOURCES ... LINK ... CORPUS dir)
+# kdn_add_fuzzer(NAME SOURCES ... LINK ...), with its corpus in tests/fuzz/corpus/NAME
 # With KDN_BUILD_FUZZ: a libFuzzer program fuzz_NAME. Always (with tests): replay_NAME, which runs the committed
 # corpus through the same entry point under ctest, so that a corpus can never rot.
 function(kdn_add_fuzzer name)
-  cmake_parse_arguments(arg "" "CORPUS" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
   if(KDN_BUILD_FUZZ)
     add_executable(fuzz_${name} ${arg_SOURCES})
     target_include_directories(fuzz_${name} PRIVATE ${PROJECT_SOURCE_DIR})
@@ -67,7 +68,7 @@ function(kdn_add_fuzzer name)
     add_executable(replay_${name} ${arg_SOURCES} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay_main.cc)
     target_include_directories(replay_${name} PRIVATE ${PROJECT_SOURCE_DIR})
     target_link_libraries(replay_${name} PRIVATE ${arg_LINK} kdn_compiler_flags)
-    add_test(NAME replay_${name} COMMAND replay_${name} ${arg_CORPUS})
+    add_test(NAME replay_${name} COMMAND replay_${name} ${corpus})
     set_tests_properties(replay_${name} PROPERTIES LABELS unit TIMEOUT 120)
   endif()
 endfunction()
