@@ -19,11 +19,12 @@ struct Option {
   std::string_view help;
 };
 
-constexpr std::array<Option, 6> kOptions = {{
+constexpr std::array<Option, 7> kOptions = {{
     {"--config", " FILE", "Read the configuration file"},
     {"--set", " section.key=value", "Set one key; the same as --section.key=value"},
     {"--check-config", "", "Check the configuration and leave: status 0 if it is valid, 2 if not"},
     {"--print-config", "[=yaml|json]", "Print all keys with their values and where those come from, and leave"},
+    {"--ready-file", " FILE", "Write the addresses it listens on there once it serves; removed at the end"},
     {"--version", "", "Print the version and leave"},
     {"--help", "", "Print this and leave"},
 }};
@@ -133,15 +134,15 @@ class Parser {
       problems_.Add("", StrCat("unexpected argument ", Quoted(name), "; options start with --"));
       return;
     }
-    if (name.starts_with("--") && IsSection(name.substr(2, name.find('.') - 2))) {
-      problems_.Add("", StrCat("unknown option ", Quoted(name), DidYouMeanKey(name.substr(2))));
-      return;
-    }
     std::vector<std::string> candidates;
     candidates.reserve(kOptions.size() + KeyTable().size());
     for (const Option& option : kOptions) candidates.emplace_back(option.name);
     for (const KeySpec& spec : KeyTable()) candidates.push_back(StrCat("--", spec.name));
-    problems_.Add("", StrCat("unknown option ", Quoted(name), DidYouMean(name, candidates), "; see --help"));
+    std::string suggestion = DidYouMean(name, candidates);
+    if (suggestion.empty() && name.starts_with("--") && IsSection(name.substr(2, name.find('.') - 2))) {
+      suggestion = DidYouMeanKey(name.substr(2));
+    }
+    problems_.Add("", StrCat("unknown option ", Quoted(name), suggestion, "; see --help"));
   }
 
   std::span<const std::string> rest_;

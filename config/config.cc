@@ -7,12 +7,13 @@
 #include <cstring>
 
 #include "config/key_table.h"
+#include "config/value.h"
 #include "kernels/base/status.h"
 
 namespace kdn::config {
 
 bool IsLoopback(const HostPort& address) {
-  if (address.host == "localhost") return true;
+  if (!address.unix_path.empty() || address.host == "localhost") return true;
   in_addr v4;
   if (inet_pton(AF_INET, address.host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
   in6_addr v6;
@@ -23,6 +24,7 @@ bool IsLoopback(const HostPort& address) {
 
 std::string ToString(const HostPort& address) {
   if (!address.enabled()) return "";
+  if (!address.unix_path.empty()) return StrCat(kUnixPrefix, address.unix_path);
   if (address.host.find(':') != std::string::npos) return StrCat("[", address.host, "]:", address.port);
   return StrCat(address.host, ":", address.port);
 }

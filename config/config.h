@@ -13,20 +13,22 @@
 namespace kdn::config {
 
 // An address to listen on. `host` is an IPv4 or IPv6 literal (without brackets) or a name; port 0 asks the system for
-// a free port. An empty host means "do not listen" where the key allows it.
+// a free port. Where the key allows it: `unix_path` is that of a Unix socket instead, and neither means "do not
+// listen".
 struct HostPort {
   std::string host;
   uint16_t port = 0;
+  std::string unix_path{};
 
-  bool enabled() const { return !host.empty(); }
+  bool enabled() const { return !host.empty() || !unix_path.empty(); }
   bool operator==(const HostPort&) const = default;
 };
 
-// True for 127.0.0.0/8, ::1, their IPv4-mapped form and the name "localhost". Any other name counts as reachable from
-// outside, because what it resolves to is not known when the configuration is checked.
+// True for a Unix socket, 127.0.0.0/8, ::1, their IPv4-mapped form and the name "localhost". Any other name counts as
+// reachable from outside, because what it resolves to is not known when the configuration is checked.
 bool IsLoopback(const HostPort& address);
 
-// "host:port", with brackets around an IPv6 literal; "" for an address that is not enabled.
+// "host:port", with brackets around an IPv6 literal, or "unix:/path"; "" for an address that is not enabled.
 std::string ToString(const HostPort& address);
 
 enum class TlsMode { kOff, kTls, kMutual };

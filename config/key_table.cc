@@ -58,8 +58,8 @@ constexpr RatioField Ratio(double min, double max) {
   return {{{&MutableAt<Section, Member>, &At<Section, Member>}, min, max, Zero::kWithinBounds}};
 }
 template <auto Section, auto Member>
-constexpr HostPortField Address(EmptyAddress empty) {
-  return {{&MutableAt<Section, Member>, &At<Section, Member>}, empty};
+constexpr HostPortField Address(EmptyAddress empty, UnixSocket unix_socket) {
+  return {{&MutableAt<Section, Member>, &At<Section, Member>}, empty, unix_socket};
 }
 template <auto Section, auto Member>
 void SetEnum(Config& config, int value) {
@@ -78,8 +78,10 @@ constexpr EnumField Enum(std::span<const std::string_view> names) {
 using C = Config;
 
 constexpr KeySpec kKeys[] = {
-    {"server.listen", "127.0.0.1:9460", Address<&C::server, &C::Server::listen>(EmptyAddress::kRefused),
-     "Address of the gRPC service; any but a loopback address needs auth.mode; port 0 takes a free port"},
+    {"server.listen", "127.0.0.1:9460",
+     Address<&C::server, &C::Server::listen>(EmptyAddress::kRefused, UnixSocket::kAccepted),
+     "Address of the gRPC service; any but a loopback address or a Unix socket needs auth.mode; port 0 takes a free "
+     "port"},
     {"server.max_frame_bytes", "1MiB", Bytes<&C::server, &C::Server::max_frame_bytes>(64 * kKiB, 3 * kMiB),
      "Largest data frame of a stream; below the 4 MiB message limit that gRPC clients have by default"},
     {"server.max_streams_per_connection", "128", Integer<&C::server, &C::Server::max_streams_per_connection>(1, 65535),
@@ -100,7 +102,8 @@ constexpr KeySpec kKeys[] = {
 
     {"admin.enabled", "true", Bool<&C::admin, &C::Admin::enabled>(), "Serve the Admin service that kdnctl uses"},
 
-    {"metrics.listen", "127.0.0.1:9461", Address<&C::metrics, &C::Metrics::listen>(EmptyAddress::kMeansOff),
+    {"metrics.listen", "127.0.0.1:9461",
+     Address<&C::metrics, &C::Metrics::listen>(EmptyAddress::kMeansOff, UnixSocket::kRefused),
      "Address of the Prometheus endpoint, plain HTTP without authentication; \"\" turns it off"},
     {"metrics.allow_remote", "false", Bool<&C::metrics, &C::Metrics::allow_remote>(),
      "Allow metrics.listen on an address that other machines reach"},

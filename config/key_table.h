@@ -55,9 +55,11 @@ struct EnumField {
   int (*get)(const Config&);
 };
 enum class EmptyAddress { kRefused, kMeansOff };
+enum class UnixSocket { kRefused, kAccepted };
 struct HostPortField {
   Access<HostPort> access;
   EmptyAddress empty;
+  UnixSocket unix_socket;
 };
 
 using Field =

@@ -96,7 +96,8 @@ struct Setter {
       field.access.mutable_at(config) = HostPort{};
       return absl::OkStatus();
     }
-    KDN_ASSIGN_OR_RETURN(field.access.mutable_at(config), ParseHostPort(text));
+    const bool is_unix = field.unix_socket == UnixSocket::kAccepted && text.starts_with(kUnixPrefix);
+    KDN_ASSIGN_OR_RETURN(field.access.mutable_at(config), is_unix ? ParseUnixAddress(text) : ParseHostPort(text));
     return absl::OkStatus();
   }
 };
@@ -125,7 +126,8 @@ struct TypeWriter {
   std::string operator()(const RatioField& field) const { return StrCat("ratio ", BoundsText(field)); }
   std::string operator()(const EnumField& field) const { return JoinNames(field.names, "|"); }
   std::string operator()(const HostPortField& field) const {
-    return field.empty == EmptyAddress::kMeansOff ? "host:port or \"\"" : "host:port";
+    return StrCat("host:port", field.unix_socket == UnixSocket::kAccepted ? " or unix:/path" : "",
+                  field.empty == EmptyAddress::kMeansOff ? " or \"\"" : "");
   }
 };
 

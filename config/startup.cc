@@ -48,7 +48,11 @@ Startup PrepareStartup(std::span<const std::string> arguments, const Environment
 
   absl::StatusOr<Config> config = Load(*std::move(command_line), environment);
   if (!config.ok()) return Fail(config.status());
-  if (action == CommandLine::Action::kCheckConfig) return Print("configuration is valid\n");
+  if (action == CommandLine::Action::kCheckConfig) {
+    Startup startup = Print("configuration is valid\n");
+    startup.to_check = *std::move(config);
+    return startup;
+  }
   if (action == CommandLine::Action::kPrintConfig) return Print(PrintConfig(*config, print_format, PrintOrigins::kYes));
   Startup startup;
   startup.config = *std::move(config);

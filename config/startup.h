@@ -14,10 +14,11 @@ namespace kdn::config {
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitUsage = 2;  // wrong command line or configuration
 
-// What main() of kdnd does next: print both texts, then serve with `config` if there is one, else leave with
-// `exit_code`.
+// What main() of kdnd does next: check the files that `to_check` names if there is one, and leave with kExitUsage when
+// they are not good; print both texts; then serve with `config` if there is one, else leave with `exit_code`.
 struct Startup {
   std::optional<Config> config;
+  std::optional<Config> to_check;
   int exit_code = kExitDone;
   std::string standard_output;
   std::string standard_error;

@@ -212,7 +212,23 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
   if (error != std::errc() || end != port_text.data() + port_text.size()) {
     return InvalidArgument("expected a port of 0..65535 in ", Quoted(text));
   }
-  return HostPort{std::string(host), port};
+  return HostPort{std::string(host), port, {}};
+}
+
+absl::StatusOr<HostPort> ParseUnixAddress(std::string_view text) {
+  const bool prefixed = text.starts_with(kUnixPrefix);
+  const std::string_view path = prefixed ? text.substr(kUnixPrefix.size()) : std::string_view();
+  if (!path.starts_with('/') || path.ends_with('/')) {
+    return InvalidArgument("expected unix: and the absolute path of a socket such as unix:/run/kdn/kdn.sock, got ",
+                           Quoted(text));
+  }
+  if (path.size() > kMaxUnixPathBytes) {
+    return InvalidArgument("the path of a Unix socket has at most ", kMaxUnixPathBytes, " bytes, got ", path.size());
+  }
+  if (path.find_first_of("%?#") != std::string_view::npos || !IsPrintableUtf8(path)) {
+    return InvalidArgument("the path of a Unix socket cannot hold %, ?, # or control characters, got ", Quoted(text));
+  }
+  return HostPort{{}, 0, std::string(path)};
 }
 
 std::string Quoted(std::string_view text) {

@@ -35,6 +35,11 @@ std::string FormatRatio(double ratio);
 // host:port or [IPv6]:port. The host is checked for its characters, not resolved.
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
 
+// unix:/path: absolute, of at most kMaxUnixPathBytes, without the characters that a URI gives a meaning.
+inline constexpr std::string_view kUnixPrefix = "unix:";
+inline constexpr size_t kMaxUnixPathBytes = 107;
+absl::StatusOr<HostPort> ParseUnixAddress(std::string_view text);
+
 // `text` in double quotes, at most 64 bytes of it, with what is not printable ASCII escaped: for messages.
 std::string Quoted(std::string_view text);
 

@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -32,6 +33,8 @@ namespace kdn {
 namespace {
 
 constexpr int kExitFailed = 1;
+// What the daemon makes (data, sockets, ready file) is its own user's only.
+constexpr mode_t kPrivateMask = 077;
 constexpr std::string_view kReadyFileFlag = "--ready-file";
 
 // Takes "--ready-file PATH" or "--ready-file=PATH" out of the arguments; false when the path is missing.
@@ -121,6 +124,7 @@ absl::Status AnnounceReady(const Daemon& daemon, const std::string& ready_file, 
 
 int Serve(const config::Config& config, const std::string& ready_file, const std::string& notify_socket) {
   ConfigureLog(config.log.level, config.log.format);
+  umask(kPrivateMask);
   auto* const state = new SignalState();  // for the thread that is never joined
   pthread_sigmask(SIG_BLOCK, &state->signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
@@ -155,6 +159,12 @@ int Main(std::vector<std::string> arguments) {
   }
   const config::Environment environment = config::ProcessEnvironment();
   const config::Startup startup = config::PrepareStartup(arguments, environment, VersionText());
+  if (startup.to_check.has_value()) {
+    if (const absl::Status files = CheckFiles(*startup.to_check); !files.ok()) {
+      std::fprintf(stderr, "kdnd: %s\n", std::string(FromAbsl(files.message())).c_str());
+      return config::kExitUsage;
+    }
+  }
   std::fputs(startup.standard_output.c_str(), stdout);
   std::fputs(startup.standard_error.c_str(), stderr);
   if (!startup.config.has_value()) return startup.exit_code;

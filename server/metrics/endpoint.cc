@@ -82,7 +82,8 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Start(const st
   try {  // the library reports by exception
     impl->exposer = std::make_unique<prometheus::Exposer>(listen, kThreads);
   } catch (const std::exception& e) {
-    return Unavailable("metrics.listen: cannot listen on ", listen, ": ", e.what());
+    // What the library says does not name the reason, which is nearly always this one.
+    return Unavailable("metrics.listen: cannot listen on ", listen, ": is the address in use? (", e.what(), ")");
   }
   impl->exposer->RegisterCollectable(impl->registry);
   impl->exposer->RegisterCollectable(impl->gauges);

@@ -98,6 +98,11 @@ absl::Status Authenticator::Reload() {
   return absl::OkStatus();
 }
 
+size_t Authenticator::num_tokens() const {
+  absl::MutexLock lock(&mu_);
+  return tokens_ == nullptr ? 0 : tokens_->size();
+}
+
 absl::StatusOr<Identity> Authenticator::Authenticate(const Credentials& credentials) const {
   switch (options_.mode) {
     case Mode::kNone:

@@ -68,6 +68,8 @@ class Authenticator {
 
   // Reads the tokens file again; on an error the tokens stay as they are.
   absl::Status Reload();
+  // Tokens read last.
+  size_t num_tokens() const;
 
  private:
   explicit Authenticator(const Options& options) : options_(options) {}

@@ -17,10 +17,13 @@
 #include <thread>
 #include <utility>
 
+#include "kernels/base/log.h"
 #include "kernels/base/status.h"
 #include "server/rpc/admin_service.h"
+#include "server/rpc/grpc_log.h"
 #include "server/rpc/kdn_service.h"
 #include "server/rpc/transport_credentials.h"
+#include "server/rpc/unix_socket.h"
 
 namespace kdn {
 namespace {
@@ -37,6 +40,10 @@ constexpr int kMinClientPingMillis = 5 * kMillisPerSecond;
 std::string HostPort(const std::string& host, int port) {
   const bool ipv6 = host.find(':') != std::string::npos;
   return ipv6 ? StrCat("[", host, "]:", port) : StrCat(host, ":", port);
+}
+
+std::string ListenAddress(const RpcServerOptions& options, int port) {
+  return options.unix_path.empty() ? HostPort(options.host, port) : StrCat("unix:", options.unix_path);
 }
 
 int Millis(absl::Duration duration) { return static_cast<int>(absl::ToInt64Milliseconds(duration)); }
@@ -85,6 +92,14 @@ void SetChannelArguments(const RpcServerOptions& options, grpc::ServerBuilder& b
   }
 }
 
+void LogTokens(const RpcServerOptions& options, const Authenticator& authenticator) {
+  if (options.auth.mode != Authenticator::Mode::kToken) return;
+  const uint64_t tokens = authenticator.num_tokens();
+  Log(tokens == 0 ? LogLevel::kWarn : LogLevel::kInfo,
+      tokens == 0 ? "the tokens file holds no token: every caller is refused" : "tokens read",
+      {{"file", options.auth.tokens_file}, {"tokens", tokens}});
+}
+
 int NumWorkers(int configured) {
   if (configured > 0) return configured;
   return std::max(kMinWorkers, 2 * static_cast<int>(std::thread::hardware_concurrency()));
@@ -95,7 +110,7 @@ int NumWorkers(int configured) {
 // Destroyed from the last member to the first: the server before what its calls use.
 struct RpcServer::Impl {
   Impl(const RpcServerOptions& options, ChunkStore& store, Metrics& metrics)
-      : host(options.host),
+      : options(options),
         budget(options.inflight_bytes, timers),
         containers(kMaxIdleContainerBytes),
         pool(std::make_shared<WorkerPool>(static_cast<size_t>(NumWorkers(options.num_threads)))) {
@@ -109,7 +124,7 @@ struct RpcServer::Impl {
     environment.limits = options.limits;
   }
 
-  const std::string host;
+  const RpcServerOptions options;
   int port = 0;
   std::unique_ptr<Authenticator> authenticator;
   Lifecycle lifecycle;
@@ -128,15 +143,23 @@ RpcServer::RpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 RpcServer::~RpcServer() { Stop(absl::ZeroDuration()); }
 
+absl::Status CheckFiles(const RpcServerOptions& options) {
+  KDN_RETURN_IF_ERROR(MakeCredentials(options).status());
+  return Authenticator::Make(options.auth).status();
+}
+
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptions& options, ChunkStore& store,
                                                             Metrics& metrics) {
   auto impl = std::make_unique<Impl>(options, store, metrics);
   KDN_ASSIGN_OR_RETURN(impl->authenticator, Authenticator::Make(options.auth));
+  LogTokens(options, *impl->authenticator);
   impl->environment.authenticator = impl->authenticator.get();
   KDN_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials, MakeCredentials(options));
   impl->kdn = std::make_unique<KdnService>(impl->environment);
   impl->admin = std::make_unique<AdminService>(impl->environment, options.facts);
 
+  if (!options.unix_path.empty()) KDN_RETURN_IF_ERROR(MakeWayForSocket(options.unix_path));
+  RouteGrpcLog();
   grpc::EnableDefaultHealthCheckService(true);
   if (options.reflection) {
     // Process-wide in gRPC: every server started from now on answers.
@@ -148,13 +171,14 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptio
   grpc::ResourceQuota quota("kdnd");
   quota.Resize(kGrpcQuotaBytes).SetMaxThreads(kGrpcMaxThreads);
   builder.SetResourceQuota(quota);
-  builder.AddListeningPort(HostPort(options.host, options.port), credentials, &impl->port);
+  builder.AddListeningPort(ListenAddress(options, options.port), credentials, &impl->port);
   builder.RegisterService(impl->kdn.get());
   if (options.admin) builder.RegisterService(impl->admin.get());
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || impl->port == 0) {
-    return Unavailable("cannot listen on ", HostPort(options.host, options.port), ": ",
-                       BindFailure(options.host, options.port));
+    return Unavailable(
+        "cannot listen on ", ListenAddress(options, options.port), ": ",
+        options.unix_path.empty() ? BindFailure(options.host, options.port) : SocketBindFailure(options.unix_path));
   }
   impl->lifecycle.Listen([health = impl->server->GetHealthCheckService()](Lifecycle::State state) {
     health->SetServingStatus(state == Lifecycle::State::kServing);
@@ -167,13 +191,17 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptio
   return server;
 }
 
-std::string RpcServer::address() const { return HostPort(impl_->host, impl_->port); }
+std::string RpcServer::address() const { return ListenAddress(impl_->options, impl_->port); }
 
 void RpcServer::SetMetricsAddress(std::string address) {
   impl_->admin->SetAddresses(this->address(), std::move(address));
 }
 
-absl::Status RpcServer::ReloadTokens() { return impl_->authenticator->Reload(); }
+absl::Status RpcServer::ReloadTokens() {
+  KDN_RETURN_IF_ERROR(impl_->authenticator->Reload());
+  LogTokens(impl_->options, *impl_->authenticator);
+  return absl::OkStatus();
+}
 
 void RpcServer::Stop(absl::Duration timeout) {
   std::call_once(impl_->stopped, [this, timeout] {

@@ -16,7 +16,8 @@ enum class TransportSecurity { kPlaintext, kTls, kMutualTls };
 
 struct RpcServerOptions {
   std::string host = "127.0.0.1";
-  uint16_t port = 0;  // 0 = a free one
+  uint16_t port = 0;      // 0 = a free one
+  std::string unix_path;  // of a Unix socket to listen on instead; its mode follows the process's umask
   TransportSecurity security = TransportSecurity::kPlaintext;
   std::string cert_file;       // PEM, unless kPlaintext
   std::string key_file;        // PEM, unless kPlaintext
@@ -39,6 +40,9 @@ inline constexpr size_t kGrpcQuotaBytes = size_t{1} << 30;
 inline constexpr int kGrpcMaxThreads = 256;
 inline constexpr int kMaxReceivedMessageBytes = 4 << 20;
 
+// Reads certificates, keys and tokens. InvalidArgument or NotFound name the file and what is wrong with it.
+absl::Status CheckFiles(const RpcServerOptions& options);
+
 // The gRPC server with its services, workers and budgets. Thread-safe.
 class RpcServer {
  public:
@@ -50,7 +54,7 @@ class RpcServer {
   // Stops at once if Stop was not called.
   ~RpcServer();
 
-  // "host:port" with the actual port.
+  // "host:port" with the actual port, or "unix:/path".
   std::string address() const;
   // What Status tells of the metrics endpoint.
   void SetMetricsAddress(std::string address);

@@ -102,6 +102,7 @@ RpcServerOptions MakeRpcOptions(const config::Config& config) {
   RpcServerOptions options;
   options.host = config.server.listen.host;
   options.port = config.server.listen.port;
+  options.unix_path = config.server.listen.unix_path;
   options.security = SecurityOf(config.tls.mode);
   options.cert_file = config.tls.cert;
   options.key_file = config.tls.key;
@@ -124,6 +125,8 @@ RpcServerOptions MakeRpcOptions(const config::Config& config) {
   options.facts = FactsOf(config);
   return options;
 }
+
+absl::Status CheckFiles(const config::Config& config) { return CheckFiles(MakeRpcOptions(config)); }
 
 // Destroyed from the last member to the first: who calls goes before who is called.
 struct Daemon::Impl {

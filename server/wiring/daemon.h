@@ -36,6 +36,10 @@ class Daemon {
   const std::unique_ptr<Impl> impl_;
 };
 
+// Reads the files that the configuration names (certificates, keys, tokens) as Start would: OK, or what Start would
+// say of them.
+absl::Status CheckFiles(const config::Config& config);
+
 // The translation of the configuration, apart for tests.
 RpcServerOptions MakeRpcOptions(const config::Config& config);
 

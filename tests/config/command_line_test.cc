@@ -70,7 +70,8 @@ TEST(ParseCommandLineTest, HelpsEvenAmongErrors) {
 
 TEST(ParseCommandLineTest, SuggestsNearOptionsAndKeys) {
   EXPECT_THAT(ParseError({"--confg=x"}), HasSubstr("unknown option \"--confg\", did you mean '--config'?"));
-  EXPECT_THAT(ParseError({"--server.lisen=x"}), HasSubstr("unknown option \"--server.lisen\", did you mean 'listen'?"));
+  EXPECT_THAT(ParseError({"--server.lisen=x"}),
+              HasSubstr("unknown option \"--server.lisen\", did you mean '--server.listen'?"));
   EXPECT_THAT(ParseError({"--sevrer.listen=x"}), HasSubstr("did you mean '--server.listen'?"));
   EXPECT_THAT(ParseError({"--frobnicate"}), HasSubstr("unknown option \"--frobnicate\"; see --help"));
 }

@@ -161,6 +161,8 @@ TEST(CheckTogetherTest, RefusesRemoteMetricsUnlessAllowed) {
 
 TEST(CheckTogetherTest, RefusesOneAddressForBothListeners) {
   EXPECT_THAT(LoadError(FromFlags({{"metrics.listen", "127.0.0.1:9460"}})), HasSubstr("are the same address"));
+  EXPECT_TRUE(LoadConfig(FromFlags({{"server.listen", "unix:/run/kdn.sock"}})).ok());
+  EXPECT_FALSE(LoadConfig(FromFlags({{"metrics.listen", "unix:/run/kdn.sock"}})).ok());
   EXPECT_TRUE(LoadConfig(FromFlags({{"metrics.listen", "127.0.0.1:0"}, {"server.listen", "127.0.0.1:0"}})).ok());
 }
 

@@ -47,6 +47,8 @@ TEST_F(StartupTest, ChecksAValidConfigurationWithStatusZero) {
   EXPECT_FALSE(startup.config.has_value());
   EXPECT_EQ(startup.exit_code, 0);
   EXPECT_EQ(startup.standard_output, "configuration is valid\n");
+  ASSERT_TRUE(startup.to_check.has_value());
+  EXPECT_EQ(startup.to_check->log.level, LogLevel::kDebug);
 }
 
 TEST_F(StartupTest, FailsWithStatusTwoOnAWrongConfiguration) {

@@ -158,6 +158,25 @@ TEST(ParseHostPortTest, RefusesOtherTextAndNamesAnExample) {
   }
 }
 
+TEST(ParseUnixAddressTest, ReadsTheAbsolutePathOfASocket) {
+  const HostPort address = ParseUnixAddress("unix:/run/kdn/kdn.sock").value();
+  EXPECT_EQ(address.unix_path, "/run/kdn/kdn.sock");
+  EXPECT_TRUE(address.enabled());
+  EXPECT_TRUE(IsLoopback(address));
+  EXPECT_EQ(ToString(address), "unix:/run/kdn/kdn.sock");
+}
+
+TEST(ParseUnixAddressTest, RefusesOtherPaths) {
+  for (const char* text : {"", "unix:", "unix:kdn.sock", "unix:/", "unix:/run/", "127.0.0.1:1"}) {
+    EXPECT_THAT(ErrorOf(ParseUnixAddress(text)), HasSubstr("such as unix:/run/kdn/kdn.sock")) << text;
+  }
+  EXPECT_THAT(ErrorOf(ParseUnixAddress("unix:/" + std::string(107, 'x'))), HasSubstr("at most 107 bytes, got 108"));
+  EXPECT_TRUE(ParseUnixAddress("unix:/" + std::string(106, 'x')).ok());
+  for (const char* text : {"unix:/a%20b", "unix:/a?b", "unix:/a#b", "unix:/a\nb"}) {
+    EXPECT_THAT(ErrorOf(ParseUnixAddress(text)), HasSubstr("cannot hold")) << text;
+  }
+}
+
 TEST(HostPortTest, PrintsWhatItReads) {
   for (const char* text : {"127.0.0.1:9460", "[::1]:9460", "localhost:0"}) {
     EXPECT_EQ(ToString(ParseHostPort(text).value()), text);

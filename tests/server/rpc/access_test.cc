@@ -1,5 +1,11 @@
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 
 #include "tests/server/rpc/rpc_fixture.h"
@@ -143,6 +149,21 @@ TEST_F(AccessTest, TlsProtectsTheConnection) {
   EXPECT_EQ(TryLookup(""), grpc::StatusCode::OK);
 }
 
+TEST_F(AccessTest, FailedHandshakesAreEventsOfTheLog) {
+  ::testing::internal::CaptureStderr();
+  StartServer(TlsOptions(TransportSecurity::kTls));
+  EXPECT_EQ(TryFlush(""), grpc::StatusCode::UNAVAILABLE);
+  server_->Stop(absl::ZeroDuration());
+  std::istringstream log(::testing::internal::GetCapturedStderr());
+  std::string line;
+  int events = 0;
+  while (std::getline(log, line)) {
+    EXPECT_EQ(line.substr(0, 1), "{") << line;
+    events += line.find("\"event\":\"grpc\"") != std::string::npos ? 1 : 0;
+  }
+  EXPECT_GT(events, 0);
+}
+
 TEST_F(AccessTest, MutualTlsTakesTheTenantFromTheCertificate) {
   RpcServerOptions options = TlsOptions(TransportSecurity::kMutualTls);
   options.auth.mode = Authenticator::Mode::kCertificate;
@@ -163,6 +184,65 @@ TEST_F(AccessTest, MutualTlsTakesTheTenantFromTheCertificate) {
   const TestPair operators = authority_.Issue("ops");
   Connect(ClientCredentials(&operators));
   EXPECT_EQ(TryFlush(""), grpc::StatusCode::OK);
+}
+
+TEST_F(AccessTest, AKeyOfAnotherCertificateIsNamed) {
+  RpcServerOptions options = TlsOptions(TransportSecurity::kTls);
+  options.key_file = Write("other.key", authority_.Issue("kdn.test").key_pem);
+  const absl::Status refused = CheckFiles(options);
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_EQ(FromAbsl(refused.message()),
+            "tls.key " + options.key_file + " does not belong to tls.cert " + options.cert_file);
+  EXPECT_TRUE(CheckFiles(TlsOptions(TransportSecurity::kMutualTls)).ok());
+}
+
+TEST_F(AccessTest, FilesThatCannotBeReadAreFoundBeforeServing) {
+  RpcServerOptions options = TokenOptions();
+  EXPECT_TRUE(CheckFiles(options).ok());
+  options.auth.tokens_file = folder_ + "/absent";
+  EXPECT_TRUE(absl::IsNotFound(CheckFiles(options)));
+  RpcServerOptions tls = TlsOptions(TransportSecurity::kTls);
+  tls.cert_file = Write("empty.crt", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n");
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckFiles(tls)));
+}
+
+TEST_F(AccessTest, AUnixSocketServesAndIsRemovedAtTheEnd) {
+  RpcServerOptions options;
+  options.unix_path = folder_ + "/kdn.sock";
+  const mode_t mask = umask(077);
+  StartServer(options);
+  umask(mask);
+  EXPECT_EQ(server_->address(), "unix:" + options.unix_path);
+  EXPECT_EQ(std::filesystem::status(options.unix_path).permissions() & std::filesystem::perms::others_all,
+            std::filesystem::perms::none);
+  EXPECT_EQ(TryFlush(""), grpc::StatusCode::OK);
+  server_->Stop(absl::ZeroDuration());
+  EXPECT_FALSE(std::filesystem::exists(options.unix_path));
+}
+
+TEST_F(AccessTest, ASocketThatAServerLeftBehindIsReplaced) {
+  RpcServerOptions options;
+  options.unix_path = folder_ + "/kdn.sock";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  options.unix_path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  close(fd);
+  StartServer(options);
+  EXPECT_EQ(TryFlush(""), grpc::StatusCode::OK);
+  // While it serves, a second one is refused and does not take the socket away.
+  const auto second = RpcServer::Start(options, store_, *metrics_);
+  EXPECT_TRUE(absl::IsFailedPrecondition(second.status())) << second.status();
+  EXPECT_EQ(TryFlush(""), grpc::StatusCode::OK);
+}
+
+TEST_F(AccessTest, AFileInTheSocketsPlaceIsLeftAlone) {
+  RpcServerOptions options;
+  options.unix_path = Write("kdn.sock", "precious");
+  metrics_ = std::make_unique<Metrics>(NewMetricsRegistry(), BuildLabels{"1", "c", "x"});
+  EXPECT_TRUE(absl::IsFailedPrecondition(RpcServer::Start(options, store_, *metrics_).status()));
+  EXPECT_EQ(std::filesystem::file_size(options.unix_path), 8u);
 }
 
 TEST_F(AccessTest, BadCertificatesKeepTheServerFromStarting) {

@@ -200,6 +200,35 @@ TEST_F(DaemonTest, TheProcessRefusesWrongArgumentsWithTwoAndFailuresWithOne) {
   EXPECT_NE(ReadFile(folder_ + "/log").find(folder_ + "/file"), std::string::npos);
 }
 
+TEST_F(DaemonTest, CheckingTheConfigurationReadsTheFilesItNames) {
+  std::vector<std::string> arguments = Arguments();
+  arguments.push_back("--auth.mode=token");
+  arguments.push_back("--auth.tokens_file=" + folder_ + "/tokens");
+  arguments.push_back("--check-config");
+  EXPECT_EQ(ExitCode(StartProcess(arguments)), 2);
+  EXPECT_NE(ReadFile(folder_ + "/log").find("auth.tokens_file " + folder_ + "/tokens cannot be opened"),
+            std::string::npos)
+      << ReadFile(folder_ + "/log");
+  std::ofstream(folder_ + "/tokens") << "# none yet\n";
+  EXPECT_EQ(ExitCode(StartProcess(arguments)), 0);
+  EXPECT_NE(ReadFile(folder_ + "/log").find("configuration is valid"), std::string::npos);
+}
+
+TEST_F(DaemonTest, ASocketAndTheDataAreTheUsersOwn) {
+  std::vector<std::string> arguments = Arguments();
+  arguments[0] = "--server.listen=unix:" + folder_ + "/kdn.sock";
+  const Process process = StartProcess(arguments);
+  ASSERT_EQ(Notification(process), "READY=1") << ReadFile(folder_ + "/log");
+  constexpr auto kOthers = std::filesystem::perms::group_all | std::filesystem::perms::others_all;
+  for (const char* name : {"/kdn.sock", "/data", "/data/segments", "/data/index"}) {
+    EXPECT_EQ(std::filesystem::status(folder_ + name).permissions() & kOthers, std::filesystem::perms::none) << name;
+  }
+  EXPECT_EQ(ReadFile(folder_ + "/ready").find("listen=unix:" + folder_ + "/kdn.sock\n"), 0u);
+  kill(process.pid, SIGTERM);
+  EXPECT_EQ(ExitCode(process), 0) << ReadFile(folder_ + "/log");
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/kdn.sock"));
+}
+
 TEST(NotifyTest, NothingIsSentWithoutASocket) {
   EXPECT_TRUE(NotifySystemd("", "READY=1").ok());
   EXPECT_EQ(NotifySystemd("/nowhere/socket", "READY=1").code(), absl::StatusCode::kUnavailable);
