@@ -12,6 +12,9 @@
 namespace kdn {
 namespace {
 
+constexpr uint32_t kModelsPerPage = 1000;
+// Far more than a server lets a tenant have, one on each page.
+constexpr int kMaxModelPages = 1 << 16;
 constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
 
 absl::StatusOr<Digest> ReadDigest(const std::string& bytes, std::string_view field) {
@@ -100,18 +103,25 @@ absl::StatusOr<ChunkList> Admin::ListChunks(const ListChunksOptions& options) {
 }
 
 absl::StatusOr<std::vector<ModelSummary>> Admin::ListModels() {
-  v1::ListModelsResponse wire;
-  KDN_RETURN_IF_ERROR(client_.CallAdmin("ListModels", v1::ListModelsRequest(), 0, wire));
+  v1::ListModelsRequest request;
+  request.set_limit(kModelsPerPage);
   std::vector<ModelSummary> models;
-  for (const v1::ModelSummary& model : wire.models()) {
-    ModelSummary& summary = models.emplace_back();
-    KDN_ASSIGN_OR_RETURN(summary.fingerprint, ReadDigest(model.fingerprint(), "fingerprint"));
-    summary.display_name = model.display_name();
-    summary.chunk_tokens = model.chunk_tokens();
-    summary.canonical_spec.assign(model.canonical_spec().begin(), model.canonical_spec().end());
-    summary.created_ms = model.created_ms();
+  for (int pages = 0; pages < kMaxModelPages; ++pages) {
+    v1::ListModelsResponse wire;
+    KDN_RETURN_IF_ERROR(client_.CallAdmin("ListModels", request, 0, wire));
+    for (const v1::ModelSummary& model : wire.models()) {
+      ModelSummary& summary = models.emplace_back();
+      KDN_ASSIGN_OR_RETURN(summary.fingerprint, ReadDigest(model.fingerprint(), "fingerprint"));
+      summary.display_name = model.display_name();
+      summary.chunk_tokens = model.chunk_tokens();
+      summary.canonical_spec.assign(model.canonical_spec().begin(), model.canonical_spec().end());
+      summary.created_ms = model.created_ms();
+    }
+    if (wire.next_page_token().empty()) return models;
+    if (wire.next_page_token() == request.page_token()) return DataLoss("ListModels: a page leads to itself");
+    request.set_page_token(wire.next_page_token());
   }
-  return models;
+  return DataLoss("ListModels: more than ", kMaxModelPages, " pages");
 }
 
 absl::StatusOr<ChunkInspection> Admin::InspectChunk(const Digest& chunk_digest, VerifyMode verify, int64_t timeout_ms) {

@@ -157,6 +157,7 @@ class Admin {
   absl::StatusOr<ServerStatus> Status();
   absl::StatusOr<ServerStats> Stats();
   absl::StatusOr<ChunkList> ListChunks(const ListChunksOptions& options);
+  // All of them, page by page.
   absl::StatusOr<std::vector<ModelSummary>> ListModels();
   absl::StatusOr<ChunkInspection> InspectChunk(const Digest& chunk_digest, VerifyMode verify, int64_t timeout_ms = 0);
   absl::StatusOr<DeleteCounts> Delete(const DeleteTarget& target, DeleteMode mode, int64_t timeout_ms = 0);

@@ -16,6 +16,9 @@ namespace {
 constexpr uint32_t kDefaultListLimit = 100;
 // Rows that one page may look at when most of them are filtered out; the page's token then says where to go on.
 constexpr uint32_t kMaxRowsPerPage = 100000;
+// Of a chunk or a model in a page, beside its documents, name and spec: digests, numbers, field headers.
+constexpr size_t kSummaryBytes = 256;
+constexpr size_t kFieldHeaderBytes = 4;
 constexpr int64_t kNanosPerMicro = 1000;
 // Owner of what a probe writes: no tenant has this number.
 constexpr TenantId kProbeTenant = 0xffffffffu;
@@ -24,6 +27,22 @@ bool Matches(const ChunkFilter& filter, const v1::ChunkRecord& row) {
   if (filter.fingerprint.has_value() && row.fingerprint() != filter.fingerprint->view()) return false;
   return filter.document.empty() ||
          std::find(row.documents().begin(), row.documents().end(), filter.document) != row.documents().end();
+}
+
+// Where the page before ended; unset for the first.
+absl::StatusOr<std::optional<Digest>> ReadPageToken(const std::string& token) {
+  if (token.empty()) return std::nullopt;
+  const std::optional<Digest> after = Digest::FromHex(token);
+  if (!after.has_value()) return InvalidArgument("page token of ", token.size(), " characters is not one");
+  return after;
+}
+
+uint32_t ClampLimit(uint32_t limit) { return std::min(limit == 0 ? kDefaultListLimit : limit, kMaxListLimit); }
+
+size_t SummaryBytes(const v1::ChunkRecord& row) {
+  size_t bytes = kSummaryBytes;
+  for (const std::string& document : row.documents()) bytes += document.size() + kFieldHeaderBytes;
+  return bytes;
 }
 
 }  // namespace
@@ -58,25 +77,25 @@ ChunkInfo Admin::InfoOf(const TenantRef& tenant, const v1::ChunkRecord& row) {
 
 absl::StatusOr<ChunkPage> Admin::ListChunks(const Caller& caller, const ChunkFilter& filter) {
   KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
-  std::optional<Digest> after;
-  if (!filter.page_token.empty()) {
-    after = Digest::FromHex(filter.page_token);
-    if (!after.has_value())
-      return InvalidArgument("page token of ", filter.page_token.size(), " characters is not one");
-  }
-  const uint32_t limit = std::min(filter.limit == 0 ? kDefaultListLimit : filter.limit, kMaxListLimit);
+  KDN_ASSIGN_OR_RETURN(std::optional<Digest> after, ReadPageToken(filter.page_token));
+  const uint32_t limit = ClampLimit(filter.limit);
   const int64_t now_ms = c_.NowMs();
   ChunkPage page;
   std::vector<v1::ChunkRecord> rows;
   uint32_t seen = 0;
+  size_t page_bytes = 0;
   const auto visit = [&](const ChunkKey& key, const v1::ChunkRecord& row) {
-    if (rows.size() == limit || seen == kMaxRowsPerPage) {
+    const bool wanted = Matches(filter, row) && !IsExpired(row, now_ms);
+    const size_t bytes = wanted ? SummaryBytes(row) : 0;
+    const bool is_full = rows.size() == limit || (!rows.empty() && page_bytes + bytes > kMaxPageBytes);
+    if (is_full || seen == kMaxRowsPerPage) {
       page.next_page_token = after->ToHex();
       return false;
     }
     ++seen;
     after = key.key;
-    if (Matches(filter, row) && !IsExpired(row, now_ms)) rows.push_back(row);
+    page_bytes += bytes;
+    if (wanted) rows.push_back(row);
     return true;
   };
   absl::Status visited;
@@ -153,19 +172,30 @@ absl::Status Admin::Pin(const Caller& caller, const Digest& chunk_digest, ChunkS
   return c_.NoteWrite(c_.index().Commit(batch, c_.AckDurability()));
 }
 
-absl::StatusOr<std::vector<ModelInfo>> Admin::ListModels(const Caller& caller) {
+absl::StatusOr<ModelPage> Admin::ListModels(const Caller& caller, const ModelFilter& filter) {
   KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
-  std::vector<ModelInfo> models;
-  KDN_RETURN_IF_ERROR(c_.index().VisitModels(tenant->id, [&](const Digest& fingerprint, const v1::ModelRecord& record) {
-    ModelInfo& info = models.emplace_back();
+  KDN_ASSIGN_OR_RETURN(const std::optional<Digest> after, ReadPageToken(filter.page_token));
+  const uint32_t limit = ClampLimit(filter.limit);
+  ModelPage page;
+  size_t page_bytes = 0;
+  const auto visit = [&](const Digest& fingerprint, const v1::ModelRecord& record) {
+    if (after.has_value() && fingerprint <= *after) return true;  // at most kMaxModelsPerTenant
+    const size_t bytes = kSummaryBytes + record.display_name().size() + record.canonical_spec().size();
+    if (page.models.size() == limit || (!page.models.empty() && page_bytes + bytes > kMaxPageBytes)) {
+      page.next_page_token = page.models.back().fingerprint.ToHex();
+      return false;
+    }
+    page_bytes += bytes;
+    ModelInfo& info = page.models.emplace_back();
     info.fingerprint = fingerprint;
     info.display_name = record.display_name();
     info.chunk_tokens = record.chunk_tokens();
     info.canonical_spec.assign(record.canonical_spec().begin(), record.canonical_spec().end());
     info.created_ms = record.created_ms();
     return true;
-  }));
-  return models;
+  };
+  KDN_RETURN_IF_ERROR(c_.index().VisitModels(tenant->id, visit));
+  return page;
 }
 
 absl::StatusOr<ChunkStore::CompactResult> Admin::Compact() {

@@ -18,7 +18,7 @@ class Admin {
   absl::StatusOr<ChunkDetails> InspectChunk(const Caller& caller, const Digest& chunk_digest,
                                             ChunkStore::Verify verify);
   absl::Status Pin(const Caller& caller, const Digest& chunk_digest, ChunkStore::PinChange change, uint64_t ttl_ms);
-  absl::StatusOr<std::vector<ModelInfo>> ListModels(const Caller& caller);
+  absl::StatusOr<ModelPage> ListModels(const Caller& caller, const ModelFilter& filter);
 
   absl::StatusOr<ChunkStore::CompactResult> Compact();
   absl::StatusOr<ChunkStore::ProbeResult> Probe();

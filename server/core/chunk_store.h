@@ -168,6 +168,11 @@ struct ChunkPage {
   std::string next_page_token;  // empty = that was all
 };
 
+struct ModelFilter {
+  uint32_t limit = 100;
+  std::string page_token;  // from ModelPage, or empty
+};
+
 struct PartInfo {
   ContainerHeader header;
   uint64_t container_bytes = 0;
@@ -202,6 +207,11 @@ struct ModelInfo {
   uint32_t chunk_tokens = 0;
   std::vector<uint8_t> canonical_spec;
   int64_t created_ms = 0;
+};
+
+struct ModelPage {
+  std::vector<ModelInfo> models;
+  std::string next_page_token;  // empty = that was all
 };
 
 struct TierInfo {
@@ -240,6 +250,7 @@ class ChunkStore {
   virtual absl::StatusOr<StoredText> LookupText(const Caller& caller, const Fingerprint& fingerprint,
                                                 const Digest& text_digest) = 0;
 
+  // Pages end at the limit (at most kMaxListLimit), or earlier for their bytes (kMaxPageBytes).
   virtual absl::StatusOr<ChunkPage> ListChunks(const Caller& caller, const ChunkFilter& filter) = 0;
   enum class Verify { kNo, kEveryByte };
   virtual absl::StatusOr<ChunkDetails> InspectChunk(const Caller& caller, const Digest& chunk_digest,
@@ -248,7 +259,7 @@ class ChunkStore {
   // ttl_ms 0 = until unpinned. Pinned chunks are not evicted; deleting them by name still works.
   enum class PinChange { kPin, kUnpin };
   virtual absl::Status Pin(const Caller& caller, const Digest& chunk_digest, PinChange change, uint64_t ttl_ms) = 0;
-  virtual absl::StatusOr<std::vector<ModelInfo>> ListModels(const Caller& caller) = 0;
+  virtual absl::StatusOr<ModelPage> ListModels(const Caller& caller, const ModelFilter& filter) = 0;
 
   virtual absl::Status Flush() = 0;
   struct CompactResult {

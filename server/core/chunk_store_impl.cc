@@ -95,8 +95,8 @@ absl::Status ChunkStoreImpl::Pin(const Caller& caller, const Digest& chunk_diges
   return admin_.Pin(caller, chunk_digest, change, ttl_ms);
 }
 
-absl::StatusOr<std::vector<ModelInfo>> ChunkStoreImpl::ListModels(const Caller& caller) {
-  return admin_.ListModels(caller);
+absl::StatusOr<ModelPage> ChunkStoreImpl::ListModels(const Caller& caller, const ModelFilter& filter) {
+  return admin_.ListModels(caller, filter);
 }
 
 absl::Status ChunkStoreImpl::Flush() {

@@ -39,7 +39,7 @@ class ChunkStoreImpl : public ChunkStore {
   absl::StatusOr<ChunkDetails> InspectChunk(const Caller& caller, const Digest& chunk_digest, Verify verify) override;
   absl::StatusOr<DeleteCounts> Delete(const Caller& caller, const DeleteTarget& target, DeleteMode mode) override;
   absl::Status Pin(const Caller& caller, const Digest& chunk_digest, PinChange change, uint64_t ttl_ms) override;
-  absl::StatusOr<std::vector<ModelInfo>> ListModels(const Caller& caller) override;
+  absl::StatusOr<ModelPage> ListModels(const Caller& caller, const ModelFilter& filter) override;
   absl::Status Flush() override;
   absl::StatusOr<CompactResult> Compact() override;
   absl::StatusOr<ProbeResult> Probe() override;

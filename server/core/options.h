@@ -33,6 +33,9 @@ struct ChunkStoreOptions {
 inline constexpr uint64_t kMaxTtlMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 inline constexpr uint32_t kMaxChunksPerCall = uint32_t{1} << 18;
 inline constexpr uint32_t kMaxListLimit = 1000;
+// Of one page of chunks or models as a message: below the 4 MiB that gRPC clients receive unless told otherwise, by
+// more than what the last row may be estimated too low.
+inline constexpr size_t kMaxPageBytes = size_t{3} << 20;
 inline constexpr size_t kMaxDisplayNameBytes = 256;
 // Models a tenant may have registered: they are never evicted.
 inline constexpr uint64_t kMaxModelsPerTenant = 4096;

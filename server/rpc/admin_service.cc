@@ -46,6 +46,16 @@ uint64_t ResidentBytes() {
   return read == 1 ? pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) : 0;
 }
 
+// Of a request for a page.
+template <typename Request>
+absl::Status CheckPage(const Request& request) {
+  if (request.page_token().size() > kMaxPageTokenBytes) {
+    return InvalidArgument("page_token has ", request.page_token().size(), " bytes, at most ", kMaxPageTokenBytes);
+  }
+  if (request.limit() > kMostListed) return InvalidArgument("limit is ", request.limit(), ", at most ", kMostListed);
+  return absl::OkStatus();
+}
+
 absl::Status DoListChunks(ChunkStore& store, const Caller& caller, const v1::ListChunksRequest& request,
                           v1::ListChunksResponse& response) {
   ChunkFilter filter;
@@ -55,10 +65,7 @@ absl::Status DoListChunks(ChunkStore& store, const Caller& caller, const v1::Lis
   if (request.document().size() > kMaxDocumentNameBytes) {
     return InvalidArgument("document has ", request.document().size(), " bytes, at most ", kMaxDocumentNameBytes);
   }
-  if (request.page_token().size() > kMaxPageTokenBytes) {
-    return InvalidArgument("page_token has ", request.page_token().size(), " bytes, at most ", kMaxPageTokenBytes);
-  }
-  if (request.limit() > kMostListed) return InvalidArgument("limit is ", request.limit(), ", at most ", kMostListed);
+  KDN_RETURN_IF_ERROR(CheckPage(request));
   filter.document = request.document();
   filter.limit = request.limit() == 0 ? kDefaultListLimit : request.limit();
   filter.page_token = request.page_token();
@@ -68,9 +75,14 @@ absl::Status DoListChunks(ChunkStore& store, const Caller& caller, const v1::Lis
   return absl::OkStatus();
 }
 
-absl::Status DoListModels(ChunkStore& store, const Caller& caller, v1::ListModelsResponse& response) {
-  KDN_ASSIGN_OR_RETURN(const std::vector<ModelInfo> models, store.ListModels(caller));
-  for (const ModelInfo& model : models) {
+absl::Status DoListModels(ChunkStore& store, const Caller& caller, const v1::ListModelsRequest& request,
+                          v1::ListModelsResponse& response) {
+  KDN_RETURN_IF_ERROR(CheckPage(request));
+  ModelFilter filter;
+  filter.limit = request.limit() == 0 ? kDefaultListLimit : request.limit();
+  filter.page_token = request.page_token();
+  KDN_ASSIGN_OR_RETURN(const ModelPage page, store.ListModels(caller, filter));
+  for (const ModelInfo& model : page.models) {
     v1::ModelSummary& summary = *response.add_models();
     WriteDigest(model.fingerprint, *summary.mutable_fingerprint());
     summary.set_display_name(model.display_name);
@@ -78,6 +90,7 @@ absl::Status DoListModels(ChunkStore& store, const Caller& caller, v1::ListModel
     summary.set_canonical_spec(model.canonical_spec.data(), model.canonical_spec.size());
     summary.set_created_ms(model.created_ms);
   }
+  response.set_next_page_token(page.next_page_token);
   return absl::OkStatus();
 }
 
@@ -208,10 +221,11 @@ grpc::ServerUnaryReactor* AdminService::ListChunks(grpc::CallbackServerContext* 
   });
 }
 
-grpc::ServerUnaryReactor* AdminService::ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest*,
+grpc::ServerUnaryReactor* AdminService::ListModels(grpc::CallbackServerContext* context,
+                                                   const v1::ListModelsRequest* request,
                                                    v1::ListModelsResponse* response) {
   return UnaryCall::Start(environment_, context, "ListModels", CallKind::kAdmin, [=, this](const Identity& identity) {
-    return DoListModels(*environment_.store, identity.caller, *response);
+    return DoListModels(*environment_.store, identity.caller, *request, *response);
   });
 }
 

@@ -116,7 +116,7 @@ class ChunkIndex {
 
   virtual absl::StatusOr<std::optional<v1::ModelRecord>> GetModel(TenantId tenant, const Digest& fingerprint) = 0;
   using ModelVisitor = std::function<bool(const Digest& fingerprint, const v1::ModelRecord&)>;
-  virtual absl::Status VisitModels(TenantId tenant, const ModelVisitor& visit) = 0;
+  virtual absl::Status VisitModels(TenantId tenant, const ModelVisitor& visit) = 0;  // fingerprints ascend
 
   // The tenant of that name, made (with a fresh random secret, durably) at its first use.
   struct Tenant {

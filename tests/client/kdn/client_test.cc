@@ -347,6 +347,29 @@ TEST_F(ClientTest, PagedDestinationsAreWrittenThroughTheirBlockTable) {
   EXPECT_TRUE(source.SameRows(back, 0, 64));
 }
 
+TEST_F(ClientTest, TextWhoseAnswerPassesFourMebibytesIsFound) {
+  Open({});
+  const auto tokens = MakeTokens(32);
+  HostKv source(spec_, 32);
+  ASSERT_TRUE(client_->StoreText(model_, {"long"}, tokens, source.view(), {}).Wait().ok());
+  server_.FalsifyText([](v1::LookupTextResponse& response) { response.set_document(std::string(12 << 20, 'd')); });
+  const auto found = client_->LookupText(model_, {"long"}, {});
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->document.size(), size_t{12} << 20);
+}
+
+TEST_F(ClientTest, ListsTheModelsOfEveryPage) {
+  Open({});
+  ModelSpec other = spec_;
+  other.weights_digest = Sha256::Of(AsBytes("other weights"));
+  const absl::StatusOr<ModelHandle> handle = client_->RegisterModel(other, kChunk, "other");
+  ASSERT_TRUE(handle.ok()) << handle.status();
+  const auto models = client_->admin().ListModels();
+  ASSERT_TRUE(models.ok()) << models.status();
+  ASSERT_EQ(models->size(), 2u);
+  EXPECT_NE((*models)[0].fingerprint, (*models)[1].fingerprint);
+}
+
 TEST_F(ClientTest, AdminCallsPassThrough) {
   Open({});
   const auto tokens = MakeTokens(32);

@@ -364,6 +364,17 @@ grpc::Status FakeServer::ListChunks(grpc::ServerContext*, const v1::ListChunksRe
   return grpc::Status::OK;
 }
 
+grpc::Status FakeServer::ListModels(grpc::ServerContext*, const v1::ListModelsRequest* request,
+                                    v1::ListModelsResponse* response) {
+  absl::MutexLock lock(&mutex_);
+  const std::optional<Digest> after = Digest::FromHex(request->page_token());
+  const auto model = after.has_value() ? models_.upper_bound(std::string(after->view())) : models_.begin();
+  if (model == models_.end()) return grpc::Status::OK;
+  response->add_models()->set_fingerprint(model->first);
+  if (std::next(model) != models_.end()) response->set_next_page_token(Hex(AsBytes(model->first)));
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeServer::Delete(grpc::ServerContext*, const v1::DeleteRequest* request, v1::DeleteResponse* response) {
   absl::MutexLock lock(&mutex_);
   const size_t there = chunks_.count(request->chunk_digest());

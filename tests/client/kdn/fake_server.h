@@ -61,6 +61,8 @@ class FakeServer final : public v1::Kdn::Service, public v1::Admin::Service {
 
   grpc::Status Status(grpc::ServerContext*, const v1::StatusRequest*, v1::StatusResponse*) override;
   grpc::Status ListChunks(grpc::ServerContext*, const v1::ListChunksRequest*, v1::ListChunksResponse*) override;
+  // Pages of one.
+  grpc::Status ListModels(grpc::ServerContext*, const v1::ListModelsRequest*, v1::ListModelsResponse*) override;
   grpc::Status Delete(grpc::ServerContext*, const v1::DeleteRequest*, v1::DeleteResponse*) override;
 
  private:

@@ -11,6 +11,9 @@ using testing::FullAttentionSpec;
 using testing::Share;
 using testing::TestModel;
 
+// What a gRPC client receives in one message, if not told otherwise.
+constexpr size_t kGrpcClientBytes = size_t{4} << 20;
+
 class AdminTest : public CoreTest {
  protected:
   void SetUp() override {
@@ -142,6 +145,70 @@ TEST_F(AdminTest, ListsInPagesAndByFilter) {
   EXPECT_TRUE(absl::IsInvalidArgument(store_->ListChunks(caller_, bad).status()));
 }
 
+// A client with gRPC's own limit receives every page.
+TEST_F(AdminTest, PageOfChunksEndsBeforeItsBytesPassTheLimit) {
+  constexpr uint32_t kChunks = 150;
+  const TenantId tenant = KeyOf(0).tenant;
+  IndexBatch batch;
+  for (uint32_t i = 0; i < kChunks; ++i) {
+    v1::ChunkRecord row;
+    row.set_fingerprint(std::string(model_.fingerprint.view()));
+    row.set_chunk_digest(std::string(Sha256::Of(AsBytes(std::to_string(i))).view()));
+    for (char d = 0; d < 64; ++d) row.add_documents(std::string(kMaxDocumentNameBytes, static_cast<char>('0' + d)));
+    batch.chunk_puts.push_back({{tenant, Sha256::Of(AsBytes(row.chunk_digest()))}, row, {}});
+  }
+  ASSERT_TRUE(index_->Commit(batch, Durability::kSynced).ok());
+  std::set<Digest> seen;
+  ChunkFilter filter;
+  filter.limit = kMaxListLimit;
+  for (int pages = 0; pages < 10; ++pages) {
+    const auto page = store_->ListChunks(caller_, filter);
+    ASSERT_TRUE(page.ok()) << page.status();
+    size_t bytes = 0;
+    for (const ChunkInfo& info : page->chunks) {
+      EXPECT_TRUE(seen.insert(info.chunk_digest).second);
+      for (const std::string& document : info.documents) bytes += document.size();
+    }
+    EXPECT_LT(bytes, kGrpcClientBytes);
+    filter.page_token = page->next_page_token;
+    if (filter.page_token.empty()) break;
+  }
+  EXPECT_EQ(seen.size(), kChunks);
+}
+
+TEST_F(AdminTest, PageOfModelsEndsAtItsLimitOrBeforeItsBytesPassTheirs) {
+  const TenantId tenant = KeyOf(0).tenant;
+  for (int i = 0; i < 9; ++i) {
+    v1::ModelRecord record;
+    record.set_canonical_spec(std::string(kMaxSpecBytes, 's'));
+    IndexBatch batch;
+    batch.model_puts.push_back({tenant, Sha256::Of(AsBytes(std::to_string(i))), record});
+    ASSERT_TRUE(index_->Commit(batch, Durability::kSynced).ok());
+  }
+  for (const uint32_t limit : {uint32_t{1}, kMaxListLimit}) {
+    std::set<Digest> seen;
+    ModelFilter filter;
+    filter.limit = limit;
+    for (int pages = 0; pages < 20; ++pages) {
+      const auto page = store_->ListModels(caller_, filter);
+      ASSERT_TRUE(page.ok()) << page.status();
+      EXPECT_LE(page->models.size(), limit);
+      size_t bytes = 0;
+      for (const ModelInfo& info : page->models) {
+        EXPECT_TRUE(seen.insert(info.fingerprint).second);
+        bytes += info.canonical_spec.size();
+      }
+      EXPECT_LT(bytes, kGrpcClientBytes);
+      filter.page_token = page->next_page_token;
+      if (filter.page_token.empty()) break;
+    }
+    EXPECT_EQ(seen.size(), 10u);  // with the fixture's own
+  }
+  ModelFilter bad;
+  bad.page_token = "zz";
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->ListModels(caller_, bad).status()));
+}
+
 TEST_F(AdminTest, InfoSaysWhatThereIs) {
   ASSERT_TRUE(StoreCells(model_, 0, model_.Heads(0, 2)).ok());
   StoreFor("doc", 0);  // the rest of the cells
@@ -235,7 +302,7 @@ TEST_F(AdminTest, DeletionByModelTakesEverythingOfIt) {
   EXPECT_FALSE(HasRow(0));
   EXPECT_TRUE(HasRow(5));
   EXPECT_TRUE(absl::IsNotFound(Store(model_, 0).status()));
-  EXPECT_EQ(store_->ListModels(caller_)->size(), 1u);
+  EXPECT_EQ(store_->ListModels(caller_, {})->models.size(), 1u);
   EXPECT_EQ(Tombstones().fingerprints_size(), 1);
   Register(model_);
   EXPECT_EQ(*Store(model_, 0), StoreOutcome::kStored);

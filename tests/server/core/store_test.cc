@@ -373,7 +373,7 @@ TEST_F(StoreTest, RegisterModelIsIdempotentAndPinsTheChunkLength) {
   EXPECT_FALSE(again->created);
   EXPECT_EQ(again->chunk_tokens, 32u);
   EXPECT_TRUE(absl::IsFailedPrecondition(store_->RegisterModel(caller_, model_.canonical_spec, 64, "").status()));
-  EXPECT_EQ(store_->ListModels(caller_)->size(), 1u);
+  EXPECT_EQ(store_->ListModels(caller_, {})->models.size(), 1u);
 }
 
 TEST_F(StoreTest, RegisterModelRefusesWhatIsNotASpec) {

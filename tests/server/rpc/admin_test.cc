@@ -139,7 +139,16 @@ TEST_F(AdminTest, ListsInspectsPinsAndDeletesChunks) {
   EXPECT_EQ(list.chunks(0).stored_bytes(), 10u);
   v1::ListModelsResponse models;
   ASSERT_TRUE(Call(&v1::Admin::Stub::ListModels, v1::ListModelsRequest(), &models).ok());
-  EXPECT_EQ(models.models_size(), 1);
+  ASSERT_EQ(models.models_size(), 1);
+  EXPECT_EQ(models.models(0).chunk_tokens(), 100u);
+  v1::ListModelsRequest next;
+  next.set_page_token(models.next_page_token());
+  next.set_limit(7);
+  ASSERT_TRUE(Call(&v1::Admin::Stub::ListModels, next, &models).ok());
+  EXPECT_EQ(models.models(0).chunk_tokens(), 7u);
+  EXPECT_TRUE(models.next_page_token().empty());
+  next.set_limit(1001);
+  EXPECT_EQ(Call(&v1::Admin::Stub::ListModels, next, &models).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   v1::InspectChunkRequest inspect;
   inspect.set_chunk_digest(raw);
   inspect.set_verify(true);

@@ -139,7 +139,13 @@ class MemoryChunkStore : public ChunkStore {
   absl::Status Pin(const Caller& caller, const Digest& digest, PinChange, uint64_t) override {
     return Find(caller.tenant, digest) == nullptr ? NotFound("no such chunk") : absl::OkStatus();
   }
-  absl::StatusOr<std::vector<ModelInfo>> ListModels(const Caller&) override { return std::vector<ModelInfo>(1); }
+  // One model on each of two pages.
+  absl::StatusOr<ModelPage> ListModels(const Caller&, const ModelFilter& filter) override {
+    ModelPage page;
+    page.models.emplace_back().chunk_tokens = filter.limit;
+    if (filter.page_token.empty()) page.next_page_token = "second";
+    return page;
+  }
   absl::Status Flush() override { return absl::OkStatus(); }
   absl::StatusOr<CompactResult> Compact() override { return CompactResult{2, 1}; }
   absl::StatusOr<ProbeResult> Probe() override { return ProbeResult{10, 20}; }
