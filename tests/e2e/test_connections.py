@@ -1,4 +1,4 @@
-"""Ways to reach a daemon: TLS, mutual TLS, several channels; and what signals do to it."""
+"""Ways to reach a daemon: TLS, mutual TLS, a Unix socket, several channels; and what signals do to it."""
 
 import hashlib
 import signal
@@ -85,6 +85,14 @@ def test_mutual_tls_takes_the_tenant_from_the_certificate(start, tmp_path):
         model = blue.register_model(kv.spec(), 64)
         assert blue.lookup(model, TOKENS) == 0 and blue.admin("ListChunks")["chunks"] == []
     assert refused_code(daemon.endpoint, tls=kdn.Tls(ca_file=str(authority.ca)), dead_after=1.0) == "UNAVAILABLE"
+
+
+def test_a_unix_socket_serves(start, tmp_path):
+    path = f"unix:{tmp_path}/kdn.sock"
+    daemon = start(server__listen=path)
+    round_trip(path)
+    kdnctl(path, "health")
+    assert daemon.endpoint == path
 
 
 def test_several_channels_carry_parallel_transfers(start):
