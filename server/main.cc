@@ -26,7 +26,7 @@
 // (default from 8 MiB), and never on the thread of a call.
 extern "C" {
 extern const char* malloc_conf;
-const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:600000,background_thread:true";
+const char* malloc_conf = "oversize_threshold:0,dirty_decay_ms:60000,background_thread:true";
 }
 
 namespace kdn {
