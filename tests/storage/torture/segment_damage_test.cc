@@ -206,7 +206,12 @@ TEST_F(SegmentDamageTest, OverwrittenStretchesCostOnlyWhatTheyCover) {
     const bool zeros = random_() % 2 == 0;
     for (uint64_t at = begin; at < end; ++at) image[at] = zeros ? 0 : static_cast<uint8_t>(random_());
     SCOPED_TRACE(StrCat("segment ", group, " overwritten from ", begin, " to ", end, zeros ? " with zeros" : ""));
-    ASSERT_NO_FATAL_FAILURE(Check({group, begin, end}, image, [](const Stored&) { return false; }));
+    // Only the last segment has no footer. Without header and first record as well nothing tells its records from bytes
+    // that look like some, so all of it may be missing.
+    const bool lost_its_nonce =
+        group == images_.rbegin()->first && begin < kFirstRecordOffset && end > kFirstRecordOffset;
+    const Damage damage = lost_its_nonce ? Damage{group, 0, image.size()} : Damage{group, begin, end};
+    ASSERT_NO_FATAL_FAILURE(Check(damage, image, [](const Stored&) { return false; }));
   }
 }
 
