@@ -39,10 +39,8 @@ class SegmentAppender {
 
   // The bytes of a record, with their CRC-32C where it is known already.
   struct Payload {
-    Payload(ByteSpan payload_bytes, std::optional<uint32_t> known_crc = std::nullopt)
-        : bytes(payload_bytes), crc(known_crc) {}
     ByteSpan bytes;
-    std::optional<uint32_t> crc;
+    std::optional<uint32_t> crc = std::nullopt;
   };
 
   // `file` holds the durable segment header and nothing else.
@@ -76,9 +74,9 @@ class SegmentAppender {
   absl::Status WriteRecord(const Reservation& reservation, RecordHeader& header, ByteSpan metadata,
                            const Payload& payload, BufferPool& staging);
   // Through `stage`, which holds at least a head and a block; a record that fits is written at once.
-  absl::Status WriteCopied(RecordHeader& header, ByteSpan metadata, const Payload& payload, MutableByteSpan stage);
+  absl::Status WriteCopied(RecordHeader& header, ByteSpan metadata, const Payload& given, MutableByteSpan stage);
   // The payload from where it is, head and last block through `stage`.
-  absl::Status WriteInPlace(RecordHeader& header, ByteSpan metadata, const Payload& payload, MutableByteSpan stage);
+  absl::Status WriteInPlace(RecordHeader& header, ByteSpan metadata, const Payload& given, MutableByteSpan stage);
   void FinishWrite(const Reservation& reservation, const RecordHeader& header, const absl::Status& written);
   // Leaves a void where a failed write is followed by others.
   absl::Status WriteVoid(RecordHeader header);

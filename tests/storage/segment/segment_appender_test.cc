@@ -50,7 +50,7 @@ class SegmentAppenderTest : public ::testing::Test {
   }
 
   absl::StatusOr<ValueLocation> Write(const SegmentAppender::Reservation& reservation, const TestValue& value) {
-    return appender_->Write(reservation, MetadataOf(value), ByteSpan(PayloadOf(value)), staging_);
+    return appender_->Write(reservation, MetadataOf(value), {.bytes = PayloadOf(value)}, staging_);
   }
 
   static std::vector<TestValue> ScanOf(Segment& segment) {
