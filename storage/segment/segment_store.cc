@@ -243,6 +243,8 @@ absl::Status SegmentStore::SyncAppenders() {
     if (options_.sync != SyncMode::kAlways) first.Update(status);
   }
   absl::MutexLock lock(&append_mu_);
+  // Before the segment is forgotten: a Sync at the same time may neither find it any more nor miss its error.
+  unreported_.Update(first);
   // Only those looked at above: the error of one that was sealed meanwhile is still to be reported.
   std::erase_if(retiring_, [&](const auto& appender) {
     return appender->segment()->Describe().sealed &&
@@ -264,11 +266,7 @@ void SegmentStore::RunFlusher() {
   while (!flusher_stop_) {
     flusher_wake_.WaitWithTimeout(&flusher_mu_, interval);
     flusher_mu_.Unlock();
-    const absl::Status status = SyncAppenders();
-    if (!status.ok()) {
-      absl::MutexLock append_lock(&append_mu_);
-      unreported_.Update(status);
-    }
+    SyncAppenders().IgnoreError();  // kept for the next Sync
     flusher_mu_.Lock();
   }
 }
