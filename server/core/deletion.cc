@@ -123,8 +123,11 @@ absl::StatusOr<DeleteCounts> Deletion::Remove(const TenantRef& tenant, const Vic
   deletions.chunk_keys = victims.chunks;
   deletions.text_keys = victims.texts;
   KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), deletions));
-  for (const std::vector<Digest>* keys : {&victims.chunks, &victims.shared}) {
-    for (const Digest& key : *keys) KDN_RETURN_IF_ERROR(RemoveChunk({tenant->id, key}, document, counts));
+  for (const Digest& key : victims.chunks) {
+    KDN_RETURN_IF_ERROR(RemoveChunk(tenant, key, document, Tombstone::kWritten, counts));
+  }
+  for (const Digest& key : victims.shared) {
+    KDN_RETURN_IF_ERROR(RemoveChunk(tenant, key, document, Tombstone::kNone, counts));
   }
   for (const Digest& key : victims.texts) KDN_RETURN_IF_ERROR(RemoveText({tenant->id, key}, counts));
   // Who deletes by name wants it gone for good, whatever the mode of stores.
@@ -133,7 +136,21 @@ absl::StatusOr<DeleteCounts> Deletion::Remove(const TenantRef& tenant, const Vic
   return counts;
 }
 
-absl::Status Deletion::RemoveChunk(const ChunkKey& key, const std::string& document, DeleteCounts& counts) {
+absl::Status Deletion::WriteAnew(const TenantRef& tenant, const Digest& storage_key, v1::ChunkRecord& row) {
+  for (v1::PartRecord& part : *row.mutable_parts()) {
+    const ValueLocation from = LocationOf(part);
+    KDN_ASSIGN_OR_RETURN(const SharedBytes payload, c_.values().Get(from, {0, from.length}));
+    KDN_ASSIGN_OR_RETURN(const std::string metadata,
+                         SerializeChunkMetadata(tenant->record.name(), storage_key, row, part));
+    KDN_ASSIGN_OR_RETURN(const ValueLocation to, c_.values().Put(AsBytes(metadata), payload.span()));
+    SetLocation(to, part);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Deletion::RemoveChunk(const TenantRef& tenant, const Digest& storage_key, const std::string& document,
+                                   Tombstone tombstone, DeleteCounts& counts) {
+  const ChunkKey key{tenant->id, storage_key};
   absl::MutexLock lock(&c_.locks().For(key));
   KDN_ASSIGN_OR_RETURN(const auto row, c_.ReadRow(key));
   if (!row.has_value()) return absl::OkStatus();
@@ -142,9 +159,17 @@ absl::Status Deletion::RemoveChunk(const ChunkKey& key, const std::string& docum
     v1::ChunkRecord changed = *row;
     auto& names = *changed.mutable_documents();
     names.erase(std::remove(names.begin(), names.end(), document), names.end());
+    if (tombstone == Tombstone::kWritten) KDN_RETURN_IF_ERROR(WriteAnew(tenant, storage_key, changed));
     IndexBatch batch;
-    batch.chunk_puts.push_back({key, std::move(changed), *row});
-    return c_.NoteWrite(c_.index().Commit(batch, Durability::kUnsynced));
+    batch.chunk_puts.push_back({key, changed, *row});
+    KDN_RETURN_IF_ERROR(c_.NoteWrite(c_.index().Commit(batch, Durability::kUnsynced)));
+    for (int i = 0; i < row->parts_size(); ++i) {
+      const ValueLocation from = LocationOf(row->parts(i));
+      if (from == LocationOf(changed.parts(i))) continue;
+      c_.values().MarkDead(from);
+      c_.ram().Rekey(from, LocationOf(changed.parts(i)));
+    }
+    return absl::OkStatus();
   }
   KDN_RETURN_IF_ERROR(c_.RemoveRow(key, *row));
   ++counts.chunks;

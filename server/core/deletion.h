@@ -27,7 +27,11 @@ class Deletion {
   absl::StatusOr<DeleteCounts> DeleteModel(const TenantRef& tenant, const Fingerprint& fingerprint, DeleteMode mode);
   absl::Status FindTexts(const TenantRef& tenant, const TextFilter& matches, Victims& victims);
   absl::StatusOr<DeleteCounts> Remove(const TenantRef& tenant, const Victims& victims, const std::string& document);
-  absl::Status RemoveChunk(const ChunkKey& key, const std::string& document, DeleteCounts& counts);
+  enum class Tombstone { kNone, kWritten };
+  absl::Status RemoveChunk(const TenantRef& tenant, const Digest& storage_key, const std::string& document,
+                           Tombstone tombstone, DeleteCounts& counts);
+  // Writes the row's values anew: a rebuild takes away what is older than a tombstone.
+  absl::Status WriteAnew(const TenantRef& tenant, const Digest& storage_key, v1::ChunkRecord& row);
   absl::Status RemoveText(const ChunkKey& key, DeleteCounts& counts);
   absl::Status RemoveModelRow(const TenantRef& tenant, const Fingerprint& fingerprint);
 

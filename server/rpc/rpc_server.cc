@@ -19,6 +19,7 @@
 
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
+#include "server/rpc/accepting.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/grpc_log.h"
 #include "server/rpc/kdn_service.h"
@@ -150,6 +151,7 @@ absl::Status CheckFiles(const RpcServerOptions& options) {
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptions& options, ChunkStore& store,
                                                             Metrics& metrics) {
+  RaiseDescriptorLimit();
   auto impl = std::make_unique<Impl>(options, store, metrics);
   KDN_ASSIGN_OR_RETURN(impl->authenticator, Authenticator::Make(options.auth));
   LogTokens(options, *impl->authenticator);

@@ -251,6 +251,34 @@ TEST_F(AdminTest, DryRunDeletesNothing) {
   EXPECT_EQ(Tombstones().chunk_keys_size(), 0);
 }
 
+// Stored for another document between the deletion's search and its tombstone.
+TEST_F(AdminTest, AChunkThatADeletionSparesIsNewerThanItsTombstone) {
+  StoreFor("a", 0);
+  StoreFor("a", 1);
+  values_->OnNextPut([this] { StoreFor("b", 0); });
+  DeleteTarget target;
+  target.document = "a";
+  const auto counts = store_->Delete(caller_, target, DeleteMode::kDelete);
+  ASSERT_TRUE(counts.ok()) << counts.status();
+  EXPECT_EQ(counts->chunks, 1u);
+  ASSERT_TRUE(HasRow(0));
+  EXPECT_FALSE(HasRow(1));
+  EXPECT_EQ(Row(0).documents_size(), 1);
+  uint64_t tombstone = 0;  // its offset: all of this is in one group
+  const ValueLocation location = LocationOfPart(0);
+  ASSERT_TRUE(values_
+                  ->Scan(location.group, {},
+                         [&](const ScannedValue& value) {
+                           v1::ValueMetadata metadata;
+                           metadata.ParseFromArray(value.metadata.data(), static_cast<int>(value.metadata.size()));
+                           if (metadata.has_tombstone()) tombstone = value.location.offset;
+                         })
+                  .ok());
+  EXPECT_GT(tombstone, 0u);
+  EXPECT_GT(location.offset, tombstone);
+  EXPECT_EQ(testing::Assemble(Retrieve(model_, 0).parts[0]), model_.Container(model_.Recipe(0)));
+}
+
 TEST_F(AdminTest, DeletionByKeyLeavesATombstone) {
   ASSERT_TRUE(Store(model_, 0).ok());
   const auto counts = store_->Delete(caller_, {TestModel::ChunkDigest(0), {}, {}}, DeleteMode::kDelete);

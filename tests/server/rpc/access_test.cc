@@ -1,8 +1,11 @@
+#include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -98,6 +101,35 @@ class AccessTest : public RpcTest {
   TestAuthority authority_{"kdn test authority"};
   TestPair server_pair_ = authority_.Issue("kdn.test");
 };
+
+// As anybody can do who reaches the port.
+TEST_F(AccessTest, ConnectionsBeyondTheDescriptorsDoNotEndTheService) {
+  StartServer({});
+  const grpc::StatusCode served = TryLookup("");
+  ASSERT_NE(served, grpc::StatusCode::UNAVAILABLE);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 256;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::vector<int> sockets;
+  for (int fd = 0; (fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) >= 0;) sockets.push_back(fd);
+  EXPECT_EQ(errno, EMFILE);
+  // The kernel completes the connections; the server has no descriptor for them.
+  const std::string address = server_->address();
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (const int fd : sockets) connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(TryLookup(""), served);
+  for (const int fd : sockets) close(fd);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  for (int i = 0; i < 3; ++i) {
+    Connect(grpc::InsecureChannelCredentials());
+    EXPECT_EQ(TryLookup(""), served) << "connection " << i;
+  }
+}
 
 TEST_F(AccessTest, EveryMethodWantsAToken) {
   StartServer(TokenOptions());

@@ -27,6 +27,12 @@ class FakeValueStore : public ValueStore {
       : group_bytes_(group_bytes), disk_limit_bytes_(disk_bytes) {}
 
   absl::StatusOr<ValueLocation> Put(ByteSpan metadata, ByteSpan payload) override {
+    std::function<void()> hook;
+    {
+      absl::MutexLock lock(&mutex_);
+      hook = std::exchange(before_put_, nullptr);
+    }
+    if (hook) hook();
     absl::MutexLock lock(&mutex_);
     if (closed_) return Unavailable("closed");
     if (!put_status_.ok()) return put_status_;
@@ -142,6 +148,11 @@ class FakeValueStore : public ValueStore {
     absl::MutexLock lock(&mutex_);
     disk_limit_bytes_ = bytes;
   }
+  // Called once, before the next Put does anything.
+  void OnNextPut(std::function<void()> hook) {
+    absl::MutexLock lock(&mutex_);
+    before_put_ = std::move(hook);
+  }
   // Called once, before the next Get looks at anything.
   void OnNextGet(std::function<void()> hook) {
     absl::MutexLock lock(&mutex_);
@@ -199,6 +210,7 @@ class FakeValueStore : public ValueStore {
   absl::Status put_status_ ABSL_GUARDED_BY(mutex_);
   absl::Status get_status_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> before_get_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> before_put_ ABSL_GUARDED_BY(mutex_);
   uint64_t puts_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t gets_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t syncs_ ABSL_GUARDED_BY(mutex_) = 0;
