@@ -110,7 +110,7 @@ absl::StatusOr<SharedBytes> PlainDirectStore::Get(const ValueLocation& location,
   return SharedBytes(std::move(owner), ByteSpan(buffer, range.length));
 }
 
-absl::Status PlainDirectStore::Sync() {
+absl::Status PlainDirectStore::Sync(uint64_t /*failures_before*/) {
   std::lock_guard lock(mutex_);
   for (const File& file : files_) {
     if (file.fd >= 0 && fdatasync(file.fd) != 0) Fail("fdatasync", errno);

@@ -24,7 +24,8 @@ class PlainDirectStore : public ValueStore {
 
   absl::StatusOr<ValueLocation> Put(ByteSpan metadata, ByteSpan payload) override;
   absl::StatusOr<SharedBytes> Get(const ValueLocation& location, ByteRange range) override;
-  absl::Status Sync() override;
+  absl::Status Sync(uint64_t failures_before) override;
+  uint64_t flush_failures() const override { return 0; }
   void MarkDead(const ValueLocation& location) override;
   std::vector<ValueGroup> Groups() const override;
   absl::Status SealActive() override;

@@ -174,7 +174,7 @@ void Fill(const Arguments& arguments) {
   const std::vector<StoredValue> values =
       PutAll(*store, pool, object_bytes, static_cast<int>(arguments.Number(1)), arguments.Number(2));
   const double put_seconds = meter.Seconds();
-  Check(store->Sync());
+  Check(store->Sync(0));
   const double seconds = meter.Seconds();
   // What the store still has to write in the background counts in CPU and bytes.
   Check(store->Close());
@@ -262,7 +262,7 @@ void Reclaim(ValueStore& store, const std::vector<StoredValue>& values, const st
     }
     Check(store.DropGroup(group));
   }
-  Check(store.Sync());
+  Check(store.Sync(0));
 }
 
 void DeleteHalf(const Arguments& arguments) {
@@ -270,7 +270,7 @@ void DeleteHalf(const Arguments& arguments) {
   const Pool pool(kPoolSeed);
   auto store = OpenStore(arguments.kind, arguments.sync, arguments.folder);
   std::vector<StoredValue> values = PutAll(*store, pool, arguments.Number(1), 1, arguments.Number(2));
-  Check(store->Sync());
+  Check(store->Sync(0));
   const uint64_t occupied_before = OccupiedBytes(arguments.folder);
   std::vector<StoredValue> doomed = values;
   const bool random = arguments.rest[0] == "random";

@@ -100,7 +100,7 @@ absl::StatusOr<ModelPage> ChunkStoreImpl::ListModels(const Caller& caller, const
 }
 
 absl::Status ChunkStoreImpl::Flush() {
-  KDN_RETURN_IF_ERROR(context_.values().Sync());
+  KDN_RETURN_IF_ERROR(context_.values().Sync(0));
   return context_.index().Sync();
 }
 
@@ -118,7 +118,7 @@ absl::Status ChunkStoreImpl::Close() {
   closed_ = true;
   maintenance_.Stop();
   // Values first: no row may become durable before what it points to.
-  absl::Status status = context_.values().Sync();
+  absl::Status status = context_.values().Sync(0);
   status.Update(context_.index().Close());
   status.Update(context_.values().Close());
   return status;

@@ -65,7 +65,7 @@ absl::Status CoreContext::RemoveRow(const ChunkKey& key, const v1::ChunkRecord& 
   IndexBatch batch;
   batch.chunk_deletes.push_back({key, row});
   KDN_RETURN_IF_ERROR(index().Commit(batch, Durability::kUnsynced));
-  unsynced_.store(true, std::memory_order_release);
+  NoteUnsynced();
   for (const v1::PartRecord& part : row.parts()) {
     values().MarkDead(LocationOf(part));
     OnValueRemoved(LocationOf(part), part.raw_bytes());
@@ -81,7 +81,7 @@ absl::Status CoreContext::RemovePart(const ChunkKey& key, const v1::ChunkRecord&
   IndexBatch batch;
   batch.chunk_puts.push_back({key, std::move(changed), row});
   KDN_RETURN_IF_ERROR(index().Commit(batch, Durability::kUnsynced));
-  unsynced_.store(true, std::memory_order_release);
+  NoteUnsynced();
   values().MarkDead(LocationOf(row.parts(part)));
   OnValueRemoved(LocationOf(row.parts(part)), row.parts(part).raw_bytes());
   return absl::OkStatus();
@@ -108,7 +108,7 @@ absl::StatusOr<Admission> CoreContext::Admit(uint64_t bytes) {
 absl::Status CoreContext::NoteWrite(absl::Status status) {
   if (status.ok()) {
     ClearReadOnly();
-    unsynced_.store(true, std::memory_order_release);
+    NoteUnsynced();
   } else if (absl::IsResourceExhausted(status)) {
     absl::MutexLock lock(&refusal_mutex_);
     const std::string reason(FromAbsl(status.message()));
@@ -156,12 +156,12 @@ void CoreContext::OnGroupDropped(uint64_t group) {
 }
 
 void CoreContext::OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) {
-  unsynced_.store(true, std::memory_order_release);
+  NoteUnsynced();
   events().OnEvicted(reason, chunks, bytes);
 }
 
 void CoreContext::OnReinserted(uint64_t chunks, uint64_t bytes) {
-  unsynced_.store(true, std::memory_order_release);
+  NoteUnsynced();
   events().OnReinserted(chunks, bytes);
 }
 

@@ -101,6 +101,7 @@ class CoreContext : private EvictionListener {
   void ClearReadOnly() ABSL_LOCKS_EXCLUDED(refusal_mutex_);
   // Whether something was written since the last call.
   bool TakeUnsynced() { return unsynced_.exchange(false, std::memory_order_acq_rel); }
+  void NoteUnsynced() { unsynced_.store(true, std::memory_order_release); }
 
   // Reads answered from disk, and reads that found nothing anywhere.
   std::atomic<uint64_t> disk_hits{0};

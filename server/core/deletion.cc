@@ -119,6 +119,7 @@ absl::Status Deletion::FindTexts(const TenantRef& tenant, const TextFilter& matc
 absl::StatusOr<DeleteCounts> Deletion::Remove(const TenantRef& tenant, const Victims& victims,
                                               const std::string& document) {
   DeleteCounts counts;
+  const uint64_t failures_before = c_.values().flush_failures();
   Deletions deletions;
   deletions.chunk_keys = victims.chunks;
   deletions.text_keys = victims.texts;
@@ -131,7 +132,7 @@ absl::StatusOr<DeleteCounts> Deletion::Remove(const TenantRef& tenant, const Vic
   }
   for (const Digest& key : victims.texts) KDN_RETURN_IF_ERROR(RemoveText({tenant->id, key}, counts));
   // Who deletes by name wants it gone for good, whatever the mode of stores.
-  KDN_RETURN_IF_ERROR(c_.values().Sync());
+  KDN_RETURN_IF_ERROR(c_.values().Sync(failures_before));
   KDN_RETURN_IF_ERROR(c_.index().Sync());
   return counts;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "kernels/base/log.h"
@@ -51,8 +52,11 @@ void Maintenance::Loop(int64_t interval_ms, Step step) {
 
 absl::Status Maintenance::SyncStep() {
   if (!c_.TakeUnsynced()) return absl::OkStatus();
-  KDN_RETURN_IF_ERROR(c_.values().Sync());
-  return c_.index().Sync();
+  const uint64_t told = std::exchange(flush_failures_, c_.values().flush_failures());
+  absl::Status synced = c_.values().Sync(told);
+  if (synced.ok()) synced = c_.index().Sync();
+  if (!synced.ok()) c_.NoteUnsynced();
+  return synced;
 }
 
 void Maintenance::HousekeepingStep() {

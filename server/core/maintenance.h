@@ -24,7 +24,8 @@ class Maintenance {
 
   // One round of everything but syncing. Errors are logged: the next round tries again.
   void HousekeepingStep();
-  // Makes what was written since the last call durable: values before the rows that point to them.
+  // Makes what was written since the last call durable: values before the rows that point to them. A failure of the
+  // values is returned once.
   absl::Status SyncStep();
 
  private:
@@ -36,7 +37,8 @@ class Maintenance {
 
   CoreContext& c_;
   ExpirySweeper sweeper_;
-  int64_t next_sweep_ms_ = 0;  // wall clock
+  int64_t next_sweep_ms_ = 0;    // wall clock
+  uint64_t flush_failures_ = 0;  // as far as SyncStep has told of them
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread housekeeping_thread_;

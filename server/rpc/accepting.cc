@@ -10,10 +10,10 @@
 // gRPC 1.51 stops listening for good when accept4 fails with anything but EAGAIN and EINTR: as many connections as
 // there are descriptors, which need no authentication, would end the service. This definition comes before the C
 // library's. A connection for which there is no descriptor stays in the kernel's queue and is accepted with the next
-// one to arrive.
-extern "C" __attribute__((visibility("default"))) int accept4(int listener, sockaddr* address, socklen_t* address_bytes,
-                                                              int flags) {
-  const long accepted = syscall(SYS_accept4, listener, address, address_bytes, flags);
+// one to arrive. The parameters are named as the C library's, which clang-tidy compares.
+extern "C" __attribute__((visibility("default"))) int accept4(int __fd, sockaddr* __addr, socklen_t* __addr_len,
+                                                              int __flags) {
+  const long accepted = syscall(SYS_accept4, __fd, __addr, __addr_len, __flags);
   if (accepted >= 0) return static_cast<int>(accepted);
   switch (errno) {
     case EMFILE:

@@ -74,8 +74,12 @@ class ValueStore {
   // the location is another one, OutOfRange for a range outside the payload.
   virtual absl::StatusOr<SharedBytes> Get(const ValueLocation& location, ByteRange range) = 0;
 
-  // Makes every earlier Put durable.
-  virtual absl::Status Sync() = 0;
+  // Makes every earlier Put durable. Fails also when a flush after the first `failures_before` has failed and values
+  // that it was for are still in the store, whoever began that flush and whoever heard of it. Who asks for its own
+  // values hands in what flush_failures() said before their Puts; 0 asks for everything ever acknowledged.
+  virtual absl::Status Sync(uint64_t failures_before) = 0;
+  // How many flushes have failed since the store was opened. Not counted: those of Puts that failed with them.
+  virtual uint64_t flush_failures() const = 0;
 
   // Tells that a value is no longer referenced: accounting for eviction, nothing is freed at once.
   virtual void MarkDead(const ValueLocation& location) = 0;

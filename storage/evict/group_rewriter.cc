@@ -118,6 +118,7 @@ void GroupRewriter::ChooseKept(const RewritePolicy& policy, Plan& plan) {
 }
 
 absl::StatusOr<RewriteResult> GroupRewriter::Rewrite(const ValueGroup& group, const RewritePolicy& policy) {
+  const uint64_t failures_before = d_.values.flush_failures();
   KDN_ASSIGN_OR_RETURN(Plan plan, Survey(group.id));
   KDN_RETURN_IF_ERROR(JudgeChunks(plan));
   RewriteResult result;
@@ -129,7 +130,7 @@ absl::StatusOr<RewriteResult> GroupRewriter::Rewrite(const ValueGroup& group, co
   }
   for (const Candidate& candidate : plan.texts) KDN_RETURN_IF_ERROR(MoveOrRemoveText(candidate, policy));
   for (const Candidate& candidate : plan.tombstones) KDN_RETURN_IF_ERROR(MoveTombstoneIfNeeded(candidate));
-  KDN_RETURN_IF_ERROR(d_.values.Sync());
+  KDN_RETURN_IF_ERROR(d_.values.Sync(failures_before));
   KDN_RETURN_IF_ERROR(d_.index.Sync());
   KDN_RETURN_IF_ERROR(d_.values.DropGroup(group.id));
   d_.listener.OnGroupDropped(group.id);

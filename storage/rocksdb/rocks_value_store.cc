@@ -61,23 +61,34 @@ void RocksValueStore::RunSyncer() {
   while (!syncer_mutex_.AwaitWithTimeout(absl::Condition(&stopping), absl::Milliseconds(options_.sync_interval_ms))) {
     if (!std::exchange(unsynced_, false)) continue;
     syncer_mutex_.Unlock();
-    const auto use = Enter();
-    const absl::Status synced = !use.ok() ? use.status() : writer_.Sync(db_->db(), db_->failures(), db_->control());
+    const absl::Status flushed = Flush();
     syncer_mutex_.Lock();
-    if (!synced.ok()) {
-      unsynced_ = true;
-      unreported_ = synced;
-    }
+    if (!flushed.ok()) unsynced_ = true;
   }
 }
 
-absl::Status RocksValueStore::Sync() {
-  ReopenIfDue();
+absl::Status RocksValueStore::Flush() {
   KDN_ASSIGN_OR_RETURN(const UseGate::Use use, Enter());
-  const absl::Status synced = writer_.Sync(db_->db(), db_->failures(), db_->control());
+  const absl::Status flushed = writer_.Sync(db_->db(), db_->failures(), db_->control());
+  // Without space nothing was written, so nothing the kernel holds is in doubt: the next flush makes up for it.
+  if (flushed.ok() || absl::IsResourceExhausted(flushed)) return flushed;
   absl::MutexLock lock(&syncer_mutex_);
-  const absl::Status earlier = std::exchange(unreported_, absl::OkStatus());
-  return synced.ok() ? earlier : synced;
+  ++flush_failures_;
+  last_failure_ = flushed;
+  return flushed;
+}
+
+absl::Status RocksValueStore::Sync(uint64_t failures_before) {
+  ReopenIfDue();
+  KDN_RETURN_IF_ERROR(Flush());
+  absl::MutexLock lock(&syncer_mutex_);
+  if (flush_failures_ <= failures_before) return absl::OkStatus();
+  return Annotate(last_failure_, StrCat(options_.path, ": a flush failed, values from before may be lost"));
+}
+
+uint64_t RocksValueStore::flush_failures() const {
+  absl::MutexLock lock(&syncer_mutex_);
+  return flush_failures_;
 }
 
 absl::StatusOr<UseGate::Use> RocksValueStore::Enter() const {

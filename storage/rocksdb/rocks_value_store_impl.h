@@ -40,7 +40,8 @@ class RocksValueStore final : public ValueStore {
 
   absl::StatusOr<ValueLocation> Put(ByteSpan metadata, ByteSpan payload) override;
   absl::StatusOr<SharedBytes> Get(const ValueLocation& location, ByteRange range) override;
-  absl::Status Sync() override;
+  absl::Status Sync(uint64_t failures_before) override;
+  uint64_t flush_failures() const override;
   void MarkDead(const ValueLocation& location) override;
   std::vector<ValueGroup> Groups() const override;
   absl::Status SealActive() override;
@@ -75,6 +76,8 @@ class RocksValueStore final : public ValueStore {
   absl::Status ScanDamaged(uint64_t id, uint64_t from_sequence, const ScanOptions& options,
                            const std::function<void(const ScannedValue&)>& visit);
   void RunSyncer();
+  // One flush; what fails, but for want of space, is counted.
+  absl::Status Flush();
 
   const RocksValueStoreOptions options_;
   const std::shared_ptr<rocksdb::Env> env_;
@@ -90,10 +93,11 @@ class RocksValueStore final : public ValueStore {
   uint64_t next_group_ ABSL_GUARDED_BY(mutex_);
   uint64_t active_ ABSL_GUARDED_BY(mutex_) = 0;  // 0 = none
 
-  absl::Mutex syncer_mutex_;
+  mutable absl::Mutex syncer_mutex_;
   bool unsynced_ ABSL_GUARDED_BY(syncer_mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(syncer_mutex_) = false;
-  absl::Status unreported_ ABSL_GUARDED_BY(syncer_mutex_);
+  uint64_t flush_failures_ ABSL_GUARDED_BY(syncer_mutex_) = 0;
+  absl::Status last_failure_ ABSL_GUARDED_BY(syncer_mutex_);
   std::thread syncer_;
 };
 

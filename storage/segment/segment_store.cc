@@ -160,6 +160,8 @@ void SegmentStore::Retire(const std::shared_ptr<SegmentAppender>& appender) {
     }
   }
   appender->Retire();
+  absl::MutexLock lock(&append_mu_);
+  SettleRetired();
 }
 
 absl::StatusOr<ValueLocation> SegmentStore::Put(ByteSpan metadata, ByteSpan payload) {
@@ -228,36 +230,51 @@ absl::Status SegmentStore::Scan(uint64_t group, const ScanOptions& options,
   return segment->Scan(options, visit);
 }
 
-absl::Status SegmentStore::SyncAppenders() {
+void SegmentStore::SyncAppenders() {
   std::vector<std::shared_ptr<SegmentAppender>> appenders;
   {
     absl::MutexLock lock(&append_mu_);
     appenders = retiring_;
     if (active_ != nullptr) appenders.push_back(active_);
   }
-  absl::Status first;
   for (const auto& appender : appenders) {
-    const absl::Status status = appender->Sync();
-    if (!status.ok()) Retire(appender);
-    // With kAlways every Put reports its own flush.
-    if (options_.sync != SyncMode::kAlways) first.Update(status);
+    if (!appender->Sync().ok()) Retire(appender);
   }
   absl::MutexLock lock(&append_mu_);
-  // Before the segment is forgotten: a Sync at the same time may neither find it any more nor miss its error.
-  unreported_.Update(first);
-  // Only those looked at above: the error of one that was sealed meanwhile is still to be reported.
-  std::erase_if(retiring_, [&](const auto& appender) {
-    return appender->segment()->Describe().sealed &&
-           std::find(appenders.begin(), appenders.end(), appender) != appenders.end();
-  });
-  return first;
+  SettleRetired();
 }
 
-absl::Status SegmentStore::Sync() {
-  absl::Status status = SyncAppenders();
+void SegmentStore::SettleRetired() {
+  std::erase_if(retiring_, [this](const auto& appender) {
+    append_mu_.AssertHeld();
+    // In this order: what fails while sealing is known once the segment says that it is sealed.
+    const bool sealed = appender->segment()->Describe().sealed;
+    const absl::Status failure = appender->sync_error();
+    if (!failure.ok()) NoteFailure(appender->segment()->identity().id, failure);
+    return sealed;
+  });
+}
+
+void SegmentStore::NoteFailure(uint64_t group, const absl::Status& failure) {
+  // With kAlways every Put reports its own flush.
+  if (options_.sync == SyncMode::kAlways || failed_flushes_.contains(group) || Find(group) == nullptr) return;
+  failed_flushes_[group] = {++flush_failures_,
+                            Annotate(failure, StrCat("values of segment ", group,
+                                                     " may be lost when the power fails, until they are evicted"))};
+}
+
+absl::Status SegmentStore::Sync(uint64_t failures_before) {
+  SyncAppenders();
   absl::MutexLock lock(&append_mu_);
-  status.Update(std::exchange(unreported_, absl::OkStatus()));
-  return status;
+  for (const auto& [group, failed] : failed_flushes_) {
+    if (failed.number > failures_before) return failed.status;
+  }
+  return absl::OkStatus();
+}
+
+uint64_t SegmentStore::flush_failures() const {
+  absl::MutexLock lock(&append_mu_);
+  return flush_failures_;
 }
 
 void SegmentStore::RunFlusher() {
@@ -266,7 +283,7 @@ void SegmentStore::RunFlusher() {
   while (!flusher_stop_) {
     flusher_wake_.WaitWithTimeout(&flusher_mu_, interval);
     flusher_mu_.Unlock();
-    SyncAppenders().IgnoreError();  // kept for the next Sync
+    SyncAppenders();
     flusher_mu_.Lock();
   }
 }
@@ -346,6 +363,10 @@ absl::Status SegmentStore::DropGroup(uint64_t group) {
     segments_[group] = segment;
     return removed;
   }
+  {
+    absl::MutexLock lock(&append_mu_);
+    failed_flushes_.erase(group);
+  }
   // Durable, so that deleted values do not come back when an index is rebuilt after a power failure.
   return file_system_.SyncDir(options_.path);
 }
@@ -366,7 +387,7 @@ absl::Status SegmentStore::Close() {
     retiring = retiring_;
   }
   for (const auto& retired : retiring) retired->WaitSealed();
-  const absl::Status status = lock_ != nullptr ? Sync() : absl::OkStatus();
+  const absl::Status status = lock_ != nullptr ? Sync(0) : absl::OkStatus();
   lock_ = nullptr;
   return status;
 }

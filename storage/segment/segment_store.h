@@ -47,8 +47,8 @@ class SegmentStore : public ValueStore {
   absl::StatusOr<ValueLocation> Put(ByteSpan metadata, ByteSpan payload) override;
   absl::StatusOr<ValueLocation> PutChecked(ByteSpan metadata, ByteSpan payload, uint32_t payload_crc) override;
   absl::StatusOr<SharedBytes> Get(const ValueLocation& location, ByteRange range) override;
-  // Also reports, once, when values acknowledged earlier could not be made durable in the background.
-  absl::Status Sync() override;
+  absl::Status Sync(uint64_t failures_before) override;
+  uint64_t flush_failures() const override;
   void MarkDead(const ValueLocation& location) override;
   std::vector<ValueGroup> Groups() const override;
   absl::Status SealActive() override;
@@ -78,7 +78,11 @@ class SegmentStore : public ValueStore {
   absl::StatusOr<std::shared_ptr<File>> CreateFile(const std::string& path, const SegmentIdentity& identity);
   // Takes `appender` out of use (if it still is in use) and seals it as soon as its writes are done.
   void Retire(const std::shared_ptr<SegmentAppender>& appender);
-  absl::Status SyncAppenders();
+  // Flushes all that is appended to; what fails is noted.
+  void SyncAppenders();
+  // Notes the failures of those that take no more records, and forgets the sealed ones among them.
+  void SettleRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mu_);
+  void NoteFailure(uint64_t group, const absl::Status& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mu_);
   absl::Status LeaveIdMarker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mu_);
   void RemoveIdMarker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mu_);
   void RunFlusher();
@@ -93,14 +97,20 @@ class SegmentStore : public ValueStore {
   BufferCache read_buffers_;
 
   // Lock order: append_mu_ before segments_mu_.
-  absl::Mutex append_mu_;
+  mutable absl::Mutex append_mu_;
   bool closed_ ABSL_GUARDED_BY(append_mu_) = false;
   uint64_t next_id_ ABSL_GUARDED_BY(append_mu_) = 1;
   // A file without records whose name keeps the highest id from being used again.
   std::optional<std::string> id_marker_ ABSL_GUARDED_BY(append_mu_);
   std::shared_ptr<SegmentAppender> active_ ABSL_GUARDED_BY(append_mu_);
   std::vector<std::shared_ptr<SegmentAppender>> retiring_ ABSL_GUARDED_BY(append_mu_);
-  absl::Status unreported_ ABSL_GUARDED_BY(append_mu_);
+  uint64_t flush_failures_ ABSL_GUARDED_BY(append_mu_) = 0;
+  // Groups with acknowledged values that may not be durable, and the number of the failure.
+  struct FailedFlush {
+    uint64_t number = 0;
+    absl::Status status;
+  };
+  std::map<uint64_t, FailedFlush> failed_flushes_ ABSL_GUARDED_BY(append_mu_);
 
   mutable absl::Mutex segments_mu_;
   std::map<uint64_t, std::shared_ptr<Segment>> segments_ ABSL_GUARDED_BY(segments_mu_);

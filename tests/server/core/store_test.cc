@@ -78,6 +78,27 @@ TEST_F(StoreTest, CommitsUnsyncedInBatchMode) {
   EXPECT_EQ(values_->syncs(), 1u);
 }
 
+// The background asks for flushes all the time: what it hears must not be lost to who asks later.
+TEST_F(StoreTest, AFailedFlushIsToldToWhoeverFlushesAndFailsNoLaterDeletion) {
+  ChunkStoreOptions options = DefaultOptions();
+  options.sync = SyncMode::kBatch;
+  Open(options);
+  Register(model_);
+  ASSERT_TRUE(Store(model_, 0).ok());
+  values_->FailFlush();
+  EXPECT_TRUE(absl::IsInternal(store_->maintenance().SyncStep()));
+  ASSERT_EQ(index_->syncs(), 0u);
+  EXPECT_TRUE(store_->maintenance().SyncStep().ok());
+  EXPECT_EQ(index_->syncs(), 1u);
+  EXPECT_TRUE(absl::IsInternal(store_->Flush()));
+  EXPECT_TRUE(absl::IsInternal(store_->Flush()));
+  ASSERT_TRUE(Store(model_, 1).ok());
+  EXPECT_TRUE(store_->Delete(caller_, {TestModel::ChunkDigest(0), {}, {}}, DeleteMode::kDelete).ok());
+  values_->OnNextPut([this] { values_->FailFlush(); });  // of the tombstone
+  const auto deleted = store_->Delete(caller_, {TestModel::ChunkDigest(1), {}, {}}, DeleteMode::kDelete);
+  EXPECT_TRUE(absl::IsInternal(deleted.status()));
+}
+
 TEST_F(StoreTest, DeduplicatesTheSameBytes) {
   ASSERT_EQ(*Store(model_, 0), StoreOutcome::kStored);
   EXPECT_EQ(*Store(model_, 0), StoreOutcome::kDeduplicated);

@@ -352,9 +352,9 @@ TEST_P(ValueStoreConformance, ReadersOfADroppedGroupGetTheBytesOrNotFound) {
 TEST_P(ValueStoreConformance, SyncSucceedsInEveryMode) {
   for (const SyncMode sync : {SyncMode::kAlways, SyncMode::kBatch, SyncMode::kNone}) {
     Reopen(sync);
-    EXPECT_TRUE(store_->Sync().ok());
+    EXPECT_TRUE(store_->Sync(0).ok());
     MustPut({}, RandomBytes(5000, 1));
-    EXPECT_TRUE(store_->Sync().ok());
+    EXPECT_TRUE(store_->Sync(0).ok());
   }
 }
 

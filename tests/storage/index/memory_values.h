@@ -35,7 +35,8 @@ class MemoryValues final : public ValueStore {
     auto bytes = std::make_shared<std::string>(group->second[number].payload);
     return SharedBytes(bytes, AsBytes(*bytes)).Slice(range.offset, range.length);
   }
-  absl::Status Sync() override { return absl::OkStatus(); }
+  absl::Status Sync(uint64_t) override { return absl::OkStatus(); }
+  uint64_t flush_failures() const override { return 0; }
   void MarkDead(const ValueLocation&) override {}
   std::vector<ValueGroup> Groups() const override {
     std::vector<ValueGroup> all;

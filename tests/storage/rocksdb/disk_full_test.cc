@@ -129,7 +129,7 @@ TEST_F(DiskFullTest, ValuesRefusePutsReadOnAndRecoverByThemselves) {
       });
       ASSERT_TRUE(resumed.ok()) << resumed;
     }
-    ASSERT_TRUE(Retry([&] { return values->Sync(); }).ok());
+    ASSERT_TRUE(Retry([&] { return values->Sync(0); }).ok());
     ASSERT_TRUE(values->Close().ok());
     values = OpenValues(sync, 0);
     ASSERT_NE(values, nullptr);

@@ -167,7 +167,7 @@ class World {
     const auto counts = index_->Counts();
     EXPECT_TRUE(!counts.ok() || counts->chunks == present) << counts->chunks << " counted, " << present << " present";
     // What was found holds from now on only if it is durable.
-    return values_->Sync().ok() && index_->Sync().ok();
+    return values_->Sync(0).ok() && index_->Sync().ok();
   }
 
   bool disk_works() { return disk_.FreeBytes("/data").ok(); }
@@ -181,7 +181,7 @@ class World {
         EXPECT_TRUE(disk_dark_) << done;
         return;
       }
-      if (random_() % 10 == 0 && values_->Sync().ok() && index_->Sync().ok()) unsynced_.clear();
+      if (random_() % 10 == 0 && values_->Sync(0).ok() && index_->Sync().ok()) unsynced_.clear();
     }
   }
 

@@ -121,7 +121,7 @@ class CrashWorld {
         if (!entry.lost) before.push_back(seed);
       }
     }
-    if (!store_->Sync().ok()) return;
+    if (!store_->Sync(0).ok()) return;
     absl::MutexLock lock(&mu_);
     for (const uint64_t seed : before) {
       if (dropped_.count(entries_[seed].location.group) == 0) entries_[seed].must_exist = true;

@@ -70,10 +70,15 @@ class FakeValueStore : public ValueStore {
     return SharedBytes(record.payload, bytes.subspan(range.offset, range.length));
   }
 
-  absl::Status Sync() override {
+  absl::Status Sync(uint64_t failures_before) override {
     absl::MutexLock lock(&mutex_);
     ++syncs_;
-    return absl::OkStatus();
+    return flush_failures_ > failures_before ? Internal("fake flush failed") : absl::OkStatus();
+  }
+
+  uint64_t flush_failures() const override {
+    absl::MutexLock lock(&mutex_);
+    return flush_failures_;
   }
 
   void MarkDead(const ValueLocation& location) override {
@@ -148,6 +153,11 @@ class FakeValueStore : public ValueStore {
     absl::MutexLock lock(&mutex_);
     disk_limit_bytes_ = bytes;
   }
+  // As if values put before had been lost on their way to the disk.
+  void FailFlush() {
+    absl::MutexLock lock(&mutex_);
+    ++flush_failures_;
+  }
   // Called once, before the next Put does anything.
   void OnNextPut(std::function<void()> hook) {
     absl::MutexLock lock(&mutex_);
@@ -214,6 +224,7 @@ class FakeValueStore : public ValueStore {
   uint64_t puts_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t gets_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t syncs_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t flush_failures_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
