@@ -39,6 +39,7 @@ absl::StatusOr<ChunkSummary> FromWire(const v1::ChunkSummary& wire) {
   summary.created_ms = wire.created_ms();
   summary.expires_ms = wire.expires_ms();
   summary.pinned = wire.pinned();
+  summary.pinned_until_ms = wire.pinned_until_ms();
   summary.in_ram = wire.in_ram();
   summary.documents.assign(wire.documents().begin(), wire.documents().end());
   summary.kind = wire.kind();

@@ -32,6 +32,7 @@ Json SummaryDocument(const ChunkSummary& chunk) {
           {"created_ms", chunk.created_ms},
           {"expires_ms", chunk.expires_ms},
           {"pinned", chunk.pinned},
+          {"pinned_until_ms", chunk.pinned_until_ms},
           {"in_ram", chunk.in_ram},
           {"documents", chunk.documents}};
 }
@@ -44,7 +45,8 @@ std::string Joined(const std::vector<std::string>& words) {
 
 std::string Flags(const ChunkSummary& chunk) {
   std::vector<std::string> flags;
-  if (chunk.pinned) flags.push_back("pinned");
+  if (chunk.pinned && chunk.pinned_until_ms == 0) flags.push_back("pinned");
+  if (chunk.pinned_until_ms != 0) flags.push_back(StrCat("pinned until ", HumanTime(chunk.pinned_until_ms)));
   if (chunk.in_ram) flags.push_back("ram");
   if (chunk.cells_present < chunk.cells_total) flags.push_back("incomplete");
   return Joined(flags);

@@ -71,6 +71,7 @@ ChunkInfo Admin::InfoOf(const TenantRef& tenant, const v1::ChunkRecord& row) {
   info.created_ms = row.created_ms();
   info.expires_ms = row.expires_ms();
   info.pinned = IsPinned(row, c_.NowMs());
+  if (info.pinned) info.pinned_until_ms = row.pinned_until_ms();
   info.documents.assign(row.documents().begin(), row.documents().end());
   return info;
 }

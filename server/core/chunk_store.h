@@ -152,6 +152,7 @@ struct ChunkInfo {
   int64_t created_ms = 0;
   int64_t expires_ms = 0;
   bool pinned = false;
+  int64_t pinned_until_ms = 0;  // 0 = until unpinned, or not pinned
   bool in_ram = false;
   std::vector<std::string> documents;
 };

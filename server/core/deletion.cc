@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "kernels/base/status.h"
@@ -10,6 +11,9 @@
 
 namespace kdn {
 namespace {
+
+// Deleted under one hold of the evictor.
+constexpr size_t kMaxKeysPerStep = 1024;
 
 // Whether deleting the document leaves the chunk to others that were stored with it.
 bool SharedWithOthers(const v1::ChunkRecord& row, const std::string& document) {
@@ -99,6 +103,7 @@ absl::Status Deletion::RemoveModelRow(const TenantRef& tenant, const Fingerprint
   c_.registry().Forget(tenant, fingerprint);
   Deletions deletions;
   deletions.fingerprints.push_back(fingerprint);
+  absl::MutexLock evictor_lock(&c_.evictor().step_mutex());
   KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), deletions));
   absl::MutexLock lock(&c_.locks().For({tenant->id, fingerprint}));
   IndexBatch batch;
@@ -120,21 +125,41 @@ absl::StatusOr<DeleteCounts> Deletion::Remove(const TenantRef& tenant, const Vic
                                               const std::string& document) {
   DeleteCounts counts;
   const uint64_t failures_before = c_.values().flush_failures();
-  Deletions deletions;
-  deletions.chunk_keys = victims.chunks;
-  deletions.text_keys = victims.texts;
-  KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), deletions));
-  for (const Digest& key : victims.chunks) {
-    KDN_RETURN_IF_ERROR(RemoveChunk(tenant, key, document, Tombstone::kWritten, counts));
-  }
+  const auto by_step = [](std::span<const Digest> keys, auto remove) -> absl::Status {
+    for (; !keys.empty(); keys = keys.subspan(std::min(keys.size(), kMaxKeysPerStep))) {
+      KDN_RETURN_IF_ERROR(remove(keys.first(std::min(keys.size(), kMaxKeysPerStep))));
+    }
+    return absl::OkStatus();
+  };
+  KDN_RETURN_IF_ERROR(by_step(
+      victims.chunks, [&](std::span<const Digest> keys) { return RemoveChunks(tenant, keys, document, counts); }));
   for (const Digest& key : victims.shared) {
     KDN_RETURN_IF_ERROR(RemoveChunk(tenant, key, document, Tombstone::kNone, counts));
   }
-  for (const Digest& key : victims.texts) KDN_RETURN_IF_ERROR(RemoveText({tenant->id, key}, counts));
+  KDN_RETURN_IF_ERROR(
+      by_step(victims.texts, [&](std::span<const Digest> keys) { return RemoveTexts(tenant, keys, counts); }));
   // Who deletes by name wants it gone for good, whatever the mode of stores.
   KDN_RETURN_IF_ERROR(c_.values().Sync(failures_before));
   KDN_RETURN_IF_ERROR(c_.index().Sync());
   return counts;
+}
+
+absl::Status Deletion::RemoveChunks(const TenantRef& tenant, std::span<const Digest> keys, const std::string& document,
+                                    DeleteCounts& counts) {
+  // A value moved behind its tombstone would come back when the index is rebuilt.
+  absl::MutexLock evictor_lock(&c_.evictor().step_mutex());
+  KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), {.chunk_keys = {keys.begin(), keys.end()}}));
+  for (const Digest& key : keys) {
+    KDN_RETURN_IF_ERROR(RemoveChunk(tenant, key, document, Tombstone::kWritten, counts));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Deletion::RemoveTexts(const TenantRef& tenant, std::span<const Digest> keys, DeleteCounts& counts) {
+  absl::MutexLock evictor_lock(&c_.evictor().step_mutex());
+  KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), {.text_keys = {keys.begin(), keys.end()}}));
+  for (const Digest& key : keys) KDN_RETURN_IF_ERROR(RemoveText({tenant->id, key}, counts));
+  return absl::OkStatus();
 }
 
 absl::Status Deletion::WriteAnew(const TenantRef& tenant, const Digest& storage_key, v1::ChunkRecord& row) {
@@ -171,6 +196,9 @@ absl::Status Deletion::RemoveChunk(const TenantRef& tenant, const Digest& storag
       c_.ram().Rekey(from, LocationOf(changed.parts(i)));
     }
     return absl::OkStatus();
+  }
+  if (tombstone == Tombstone::kNone) {  // who shared it has deleted it meanwhile
+    KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), {.chunk_keys = {storage_key}}));
   }
   KDN_RETURN_IF_ERROR(c_.RemoveRow(key, *row));
   ++counts.chunks;

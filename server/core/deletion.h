@@ -2,6 +2,7 @@
 #define KDN_SERVER_CORE_DELETION_H_
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,10 @@ class Deletion {
   absl::StatusOr<DeleteCounts> DeleteModel(const TenantRef& tenant, const Fingerprint& fingerprint, DeleteMode mode);
   absl::Status FindTexts(const TenantRef& tenant, const TextFilter& matches, Victims& victims);
   absl::StatusOr<DeleteCounts> Remove(const TenantRef& tenant, const Victims& victims, const std::string& document);
+  // Tombstones first, then the rows, while the evictor moves nothing.
+  absl::Status RemoveChunks(const TenantRef& tenant, std::span<const Digest> keys, const std::string& document,
+                            DeleteCounts& counts);
+  absl::Status RemoveTexts(const TenantRef& tenant, std::span<const Digest> keys, DeleteCounts& counts);
   enum class Tombstone { kNone, kWritten };
   absl::Status RemoveChunk(const TenantRef& tenant, const Digest& storage_key, const std::string& document,
                            Tombstone tombstone, DeleteCounts& counts);

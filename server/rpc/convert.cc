@@ -67,6 +67,7 @@ void WriteChunkInfo(const ChunkInfo& info, v1::ChunkSummary& out) {
   out.set_created_ms(info.created_ms);
   out.set_expires_ms(info.expires_ms);
   out.set_pinned(info.pinned);
+  out.set_pinned_until_ms(info.pinned_until_ms);
   out.set_in_ram(info.in_ram);
   for (const std::string& document : info.documents) out.add_documents(document);
   out.set_kind(info.kind == ChunkKind::kSegment ? "segment" : "prefix");

@@ -69,6 +69,10 @@ class Evictor {
   // Rewrites every group that is at most half live. Number of groups dropped.
   absl::StatusOr<uint32_t> Compact();
 
+  // Held through an eviction. Who holds it, before any KeyLocks, keeps values where they are; admissions that would
+  // have to evict wait meanwhile, so not for long.
+  absl::Mutex& step_mutex() ABSL_LOCK_RETURNED(step_mutex_) { return step_mutex_; }
+
   uint64_t capacity_bytes() const { return options_.capacity_bytes; }
   // On disk now, index included (as of the last round or the last few admissions: asking the index is slow).
   uint64_t UsedBytes() const;
@@ -95,7 +99,7 @@ class Evictor {
   const EvictorOptions options_;
   const GroupRewriter::Dependencies d_;
   DiskSpace& disk_space_;
-  absl::Mutex step_mutex_;  // held through an eviction; taken before any KeyLocks
+  absl::Mutex step_mutex_;
   GroupRewriter rewriter_ ABSL_GUARDED_BY(step_mutex_);
   std::atomic<uint64_t> index_bytes_{0};
   std::atomic<uint32_t> admissions_{0};

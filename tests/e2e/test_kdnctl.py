@@ -75,8 +75,16 @@ def test_lookup_by_tokens_and_text(server, tmp_path):
 
 def test_pin_and_delete_by_document(server):
     kdnctl(server.endpoint, "chunk", "pin", server.key)
-    assert json.loads(kdnctl(server.endpoint, "chunk", "inspect", server.key, "-o", "json").stdout)["pinned"]
+    inspect = ("chunk", "inspect", server.key, "-o", "json")
+    chunk = json.loads(kdnctl(server.endpoint, *inspect).stdout)
+    assert chunk["pinned"] and chunk["pinned_until_ms"] == 0
+    kdnctl(server.endpoint, "chunk", "pin", server.key, "--ttl", "1h")
+    chunk = json.loads(kdnctl(server.endpoint, *inspect).stdout)
+    assert chunk["pinned"] and chunk["pinned_until_ms"] > chunk["created_ms"]
+    assert "pinned until" in kdnctl(server.endpoint, "chunk", "inspect", server.key).stdout
     kdnctl(server.endpoint, "chunk", "unpin", server.key)
+    chunk = json.loads(kdnctl(server.endpoint, *inspect).stdout)
+    assert not chunk["pinned"] and chunk["pinned_until_ms"] == 0
     dry = json.loads(kdnctl(server.endpoint, "chunk", "rm", "--document", "doc", "--dry-run", "-o", "json").stdout)
     assert dry["chunks"] == 2 and dry["texts"] == 1
     refused = kdnctl(server.endpoint, "chunk", "rm", "--document", "doc", check=2)

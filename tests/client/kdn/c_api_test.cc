@@ -4,7 +4,6 @@
 
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "client/kdn/kdn.h"
 #include "tests/client/kdn/fake_server.h"
 #include "tests/client/kdn/test_kv.h"
@@ -15,6 +14,7 @@ namespace kdn {
 namespace {
 
 using testing::FakeServer;
+using testing::FrameGate;
 using testing::HostKv;
 using testing::MakeSpec;
 using testing::MakeTokens;
@@ -194,23 +194,16 @@ TEST_F(CApiTest, MissesAreCountedAndNamed) {
 
 TEST_F(CApiTest, CancelReturnsWhenNothingIsWrittenAnyMore) {
   StoreAll();
-  absl::Notification reached, release;
-  server_.BeforeFrame([&](size_t i, grpc::ServerContext*) {
-    if (i == 1) {
-      reached.Notify();
-      release.WaitForNotification();
-    }
-    return true;
-  });
+  FrameGate gate(server_, 1);
   kdn_op op = 0;
   const kdn_view view = View(destination_, destination_layers_);
   ASSERT_EQ(kdn_submit_retrieve(client_, model_, &span_, &view, nullptr, &op), KDN_OK);
-  reached.WaitForNotification();
+  gate.AwaitReached();
   kdn_completion completion;
   EXPECT_EQ(kdn_wait(client_, op, 1, &completion), KDN_DEADLINE_EXCEEDED);
   EXPECT_EQ(kdn_cancel(client_, op), KDN_OK);
   destination_.Forbid();
-  release.Notify();
+  gate.Open();
   ASSERT_EQ(kdn_poll(client_, &completion, 1), 1u);
   EXPECT_EQ(completion.status, KDN_CANCELLED);
   kdn_completion_clear(&completion);

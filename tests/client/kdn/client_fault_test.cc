@@ -22,6 +22,7 @@ namespace kdn {
 namespace {
 
 using testing::FakeServer;
+using testing::FrameGate;
 using testing::HostKv;
 using testing::MakeSpec;
 using testing::MakeTokens;
@@ -303,20 +304,13 @@ TEST_F(ClientFaultTest, ADeadlineOfOneMillisecondEndsCleanly) {
 
 TEST_F(ClientFaultTest, NothingIsWrittenAfterCancel) {
   for (size_t stop_at = 0; stop_at < 6; ++stop_at) {
-    absl::Notification reached, release;
-    server_.BeforeFrame([&, stop_at](size_t i, grpc::ServerContext*) {
-      if (i == stop_at) {
-        reached.Notify();
-        release.WaitForNotification();
-      }
-      return true;
-    });
+    FrameGate gate(server_, stop_at);
     HostKv destination(spec_, kTokens);
     Future<RetrieveResult> future = client_->Retrieve(model_, tokens_, destination.view(), {});
-    reached.WaitForNotification();
+    gate.AwaitReached();
     future.Cancel();
     destination.Forbid();
-    release.Notify();
+    gate.Open();
     EXPECT_TRUE(absl::IsCancelled(future.Wait().status())) << future.Wait().status();
     server_.BeforeFrame({});
     // The link is in order: another retrieve, with the server's earlier frames behind it.
@@ -325,21 +319,14 @@ TEST_F(ClientFaultTest, NothingIsWrittenAfterCancel) {
 }
 
 TEST_F(ClientFaultTest, DroppingTheFutureCancelsARetrieve) {
-  absl::Notification reached, release;
-  server_.BeforeFrame([&](size_t i, grpc::ServerContext*) {
-    if (i == DataFrame(1)) {
-      reached.Notify();
-      release.WaitForNotification();
-    }
-    return true;
-  });
+  FrameGate gate(server_, DataFrame(1));
   HostKv destination(spec_, kTokens);
   {
     Future<RetrieveResult> future = client_->Retrieve(model_, tokens_, destination.view(), {});
-    reached.WaitForNotification();
+    gate.AwaitReached();
   }
   destination.Forbid();
-  release.Notify();
+  gate.Open();
   server_.Stop();
 }
 
@@ -347,41 +334,27 @@ TEST_F(ClientFaultTest, QueuedOperationsAreCancelledAtOnce) {
   ClientOptions options;
   options.transfer_threads = 1;
   Open(options);
-  absl::Notification reached, release;
-  server_.BeforeFrame([&](size_t i, grpc::ServerContext*) {
-    if (i == 0) {
-      reached.Notify();
-      release.WaitForNotification();
-    }
-    return true;
-  });
+  FrameGate gate(server_, 0);
   Future<RetrieveResult> first = client_->Retrieve(model_, tokens_, destination_.view(), {});
-  reached.WaitForNotification();
+  gate.AwaitReached();
   HostKv other(spec_, kTokens);
   Future<RetrieveResult> queued = client_->Retrieve(model_, tokens_, other.view(), {});
   queued.Cancel();
   EXPECT_TRUE(absl::IsCancelled(queued.Wait().status()));
   EXPECT_FALSE(first.done());
-  release.Notify();
+  gate.Open();
   EXPECT_EQ(first.Wait()->tokens_loaded, kTokens);
 }
 
 TEST_F(ClientFaultTest, ClosingTheClientEndsItsOperations) {
-  absl::Notification reached, release;
-  server_.BeforeFrame([&](size_t i, grpc::ServerContext*) {
-    if (i == 0) {
-      reached.Notify();
-      release.WaitForNotification();
-    }
-    return true;
-  });
+  FrameGate gate(server_, 0);
   Future<RetrieveResult> future = client_->Retrieve(model_, tokens_, destination_.view(), {});
-  reached.WaitForNotification();
+  gate.AwaitReached();
   client_.reset();
   destination_.Forbid();
   EXPECT_TRUE(future.done());
   EXPECT_TRUE(absl::IsCancelled(future.Wait().status()));
-  release.Notify();
+  gate.Open();
   server_.Stop();
   destination_.Allow();
 }

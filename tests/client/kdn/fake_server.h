@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "kdn/v1/admin.grpc.pb.h"
 #include "kdn/v1/kdn.grpc.pb.h"
 #include "kernels/format/container.h"
@@ -87,6 +88,27 @@ class FakeServer final : public v1::Kdn::Service, public v1::Admin::Service {
   uint64_t store_calls_ = 0;
   std::string endpoint_;
   std::unique_ptr<grpc::Server> server_;
+};
+
+// Holds every Retrieve before its frame `frame`, once: a second Retrieve needs another gate. Outlives those it holds.
+class FrameGate {
+ public:
+  FrameGate(FakeServer& server, size_t frame) {
+    server.BeforeFrame([this, frame](size_t i, grpc::ServerContext*) {
+      if (i == frame) {
+        reached_.Notify();
+        opened_.WaitForNotification();
+      }
+      return true;
+    });
+  }
+
+  void AwaitReached() { reached_.WaitForNotification(); }
+  void Open() { opened_.Notify(); }
+
+ private:
+  absl::Notification reached_;
+  absl::Notification opened_;
 };
 
 }  // namespace kdn::testing

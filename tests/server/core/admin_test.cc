@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <set>
+#include <thread>
 
 #include "tests/server/core/core_fixture.h"
 
@@ -277,6 +278,39 @@ TEST_F(AdminTest, AChunkThatADeletionSparesIsNewerThanItsTombstone) {
   EXPECT_GT(tombstone, 0u);
   EXPECT_GT(location.offset, tombstone);
   EXPECT_EQ(testing::Assemble(Retrieve(model_, 0).parts[0]), model_.Container(model_.Recipe(0)));
+}
+
+// Otherwise eviction may move a value behind the tombstone that names it, and a rebuild brings the value back.
+TEST_F(AdminTest, NothingIsEvictedBetweenATombstoneAndTheRows) {
+  StoreFor("a", 0);
+  bool evicting = true;
+  values_->OnNextPut([&] {
+    std::thread evictor([&] {
+      absl::Mutex& step = store_->context().evictor().step_mutex();
+      evicting = step.TryLock();
+      if (evicting) step.Unlock();
+    });
+    evictor.join();
+  });
+  DeleteTarget target;
+  target.document = "a";
+  ASSERT_TRUE(store_->Delete(caller_, target, DeleteMode::kDelete).ok());
+  EXPECT_FALSE(evicting);
+  EXPECT_EQ(Tombstones().chunk_keys_size(), 1);
+}
+
+TEST_F(AdminTest, AChunkWhoseOtherDocumentGoesMeanwhileLeavesATombstone) {
+  StoreFor("a", 0);
+  StoreFor("b", 0);
+  const auto delete_document = [&](const std::string& name) {
+    DeleteTarget target;
+    target.document = name;
+    return store_->Delete(caller_, target, DeleteMode::kDelete);
+  };
+  index_->OnNextVisitTexts([&] { EXPECT_EQ(delete_document("b")->chunks, 0u); });
+  EXPECT_EQ(delete_document("a")->chunks, 1u);
+  EXPECT_FALSE(HasRow(0));
+  EXPECT_EQ(Tombstones().chunk_keys_size(), 1);
 }
 
 TEST_F(AdminTest, DeletionByKeyLeavesATombstone) {

@@ -81,6 +81,12 @@ class FakeChunkIndex : public ChunkIndex {
     return Find(texts_, Row{tenant, key});
   }
   absl::Status VisitTexts(TenantId tenant, const TextVisitor& visit) override {
+    std::function<void()> hook;
+    {
+      absl::MutexLock lock(&mutex_);
+      hook = std::exchange(before_visit_texts_, nullptr);
+    }
+    if (hook) hook();
     for (const auto& [row, record] : Snapshot(texts_)) {
       if (row.first == tenant && !visit(row.second, record)) break;
     }
@@ -134,6 +140,11 @@ class FakeChunkIndex : public ChunkIndex {
   void SetCommitStatus(absl::Status status) {
     absl::MutexLock lock(&mutex_);
     commit_status_ = std::move(status);
+  }
+  // Called once, before the next VisitTexts looks at anything.
+  void OnNextVisitTexts(std::function<void()> hook) {
+    absl::MutexLock lock(&mutex_);
+    before_visit_texts_ = std::move(hook);
   }
   void DamageRow(const ChunkKey& key) {
     absl::MutexLock lock(&mutex_);
@@ -194,6 +205,7 @@ class FakeChunkIndex : public ChunkIndex {
   uint64_t synced_commits_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t unsynced_commits_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t syncs_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::function<void()> before_visit_texts_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
