@@ -32,7 +32,7 @@ absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const 
   header.num_tokens = place.chunk.num_tokens;
   header.dtype = place.spec.dtype;
   header.rope_state = RopeState::kRotated;
-  header.tile_tokens = DefaultTileTokens(place.spec);
+  header.tile_tokens = DefaultTileTokens(place.spec, profile);
   header.cells = wanted;
   return EncodeChunk(place.spec, place.cells, header, {&place.view, place.view_offset}, profile);
 }

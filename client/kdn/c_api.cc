@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "client/kdn/c_internal.h"
+#include "kernels/codec/tile_codec.h"
 
 namespace kdn::c_api {
 namespace {
@@ -35,7 +36,10 @@ absl::StatusOr<ClientOptions> ReadOptions(const kdn_client_options* from) {
   options.codec_threads = read.codec_threads;
   if (read.profile != nullptr) {
     const std::optional<ProfileId> profile = ParseProfile(read.profile);
-    if (!profile.has_value()) return InvalidArgument("options: there is no profile \"", OrEmpty(read.profile), "\"");
+    if (!profile.has_value()) {
+      return InvalidArgument("options: there is no profile \"", OrEmpty(read.profile), "\", only ",
+                             EncodableProfileNames());
+    }
     options.profile = *profile;
   }
   return options;

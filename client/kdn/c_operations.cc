@@ -7,6 +7,7 @@
 #include "client/kdn/c_internal.h"
 #include "client/kdn/retrieve_operation.h"
 #include "client/kdn/store_operation.h"
+#include "kernels/codec/tile_codec.h"
 
 namespace kdn::c_api {
 namespace {
@@ -163,7 +164,10 @@ kdn_status kdn_submit_store(kdn_client* client, const kdn_model* model, const kd
     if (read.fail_when_staging_full != 0) store.when_staging_full = kdn::WhenStagingFull::kFail;
     if (read.profile != nullptr) {
       store.profile = kdn::ParseProfile(read.profile);
-      if (!store.profile.has_value()) return InvalidArgument("there is no profile \"", OrEmpty(read.profile), "\"");
+      if (!store.profile.has_value()) {
+        return InvalidArgument("there is no profile \"", OrEmpty(read.profile), "\", only ",
+                               kdn::EncodableProfileNames());
+      }
     }
     const bool with_text = read.text_utf8 != nullptr;
     kdn::TextRef text;

@@ -8,6 +8,7 @@
 #include "client/kdn/store_operation.h"
 #include "client/transport/grpc_transport.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/tile_codec.h"
 
 namespace kdn {
 namespace {
@@ -28,10 +29,7 @@ absl::Status ValidateOptions(const ClientOptions& options) {
     return InvalidArgument("staging_bytes is ", options.staging_bytes, ", receive_bytes ", options.receive_bytes,
                            ": each at least ", kMinPoolBytes);
   }
-  if (options.profile != ProfileId::kRaw && options.profile != ProfileId::kLossless) {
-    return Unimplemented("profile ", ProfileName(options.profile), " cannot be encoded by this build");
-  }
-  return absl::OkStatus();
+  return CheckEncodable(options.profile);
 }
 
 }  // namespace

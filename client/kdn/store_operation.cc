@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/tile_codec.h"
 
 namespace kdn {
 namespace {
@@ -281,6 +282,9 @@ std::shared_ptr<internal::TypedOperationState<StoreResult>> StartStore(
   const ModelHandle& model = arguments.model;
   auto job = std::make_shared<StoreJob>(model, arguments.view, arguments.options);
   absl::Status refused = CheckView(model, arguments.view);
+  if (refused.ok()) {
+    refused = CheckEncodable(arguments.options.profile.value_or(client.options().profile), model.spec().dtype);
+  }
   if (refused.ok()) {
     absl::StatusOr<SpanPlan> plan =
         PlanSpan(model, arguments.token_ids, arguments.options.span, arguments.view.num_tokens);

@@ -9,6 +9,7 @@ namespace kdn {
 namespace {
 
 constexpr uint32_t kMinTileSymbols = 16384;
+constexpr uint32_t kInt8TileTokens = 256;
 
 const KvLayerView* FindLayer(const KvView& view, uint32_t layer) {
   const auto at = std::lower_bound(view.layers.begin(), view.layers.end(), layer,
@@ -49,7 +50,8 @@ absl::Status CheckCellsHeld(const CellMap& cells, const ContainerHeader& header,
 
 }  // namespace
 
-uint32_t DefaultTileTokens(const ModelSpec& spec) {
+uint32_t DefaultTileTokens(const ModelSpec& spec, ProfileId profile) {
+  if (profile == ProfileId::kInt8) return kInt8TileTokens;
   uint32_t narrowest = kMaxHeadDim;
   for (const LayerSpec& layer : spec.layers) {
     narrowest = std::min(narrowest, layer.k_head_dim);

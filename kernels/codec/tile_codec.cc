@@ -1,11 +1,16 @@
 #include "kernels/codec/tile_codec.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/base/status.h"
+#include "kernels/codec/int8_choice.h"
+#include "kernels/codec/int8_core.h"
 
 namespace kdn {
 namespace {
+
+constexpr ProfileId kEncodable[] = {ProfileId::kRaw, ProfileId::kLossless, ProfileId::kInt8};
 
 absl::Status CheckCall(const TileGeometry& geometry, size_t rows_bytes, Isa isa) {
   KDN_RETURN_IF_ERROR(ValidateTileGeometry(geometry));
@@ -21,19 +26,61 @@ absl::Status UnknownProfile(ProfileId profile) {
                        ") is not known to this build");
 }
 
+// Below this a coded tile is worth its decoding.
+size_t WorthwhileBytes(size_t raw_bytes) { return raw_bytes - raw_bytes / TileEncoder::kMinGainDivisor; }
+
 }  // namespace
+
+std::string EncodableProfileNames() {
+  std::string names;
+  for (const ProfileId profile : kEncodable) names += StrCat(names.empty() ? "" : ", ", ProfileName(profile));
+  return names;
+}
+
+absl::Status CheckEncodable(ProfileId profile) {
+  if (std::find(std::begin(kEncodable), std::end(kEncodable), profile) != std::end(kEncodable)) return absl::OkStatus();
+  return Unimplemented("profile ", ProfileName(profile), " cannot be encoded by this build; it has ",
+                       EncodableProfileNames());
+}
+
+absl::Status CheckEncodable(ProfileId profile, DType dtype) {
+  KDN_RETURN_IF_ERROR(CheckEncodable(profile));
+  if (profile == ProfileId::kInt8 && dtype == DType::kFp32) {
+    return InvalidArgument("profile int8 is not for ", DTypeName(dtype), " KV: raw or lossless");
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<ProfileId> TileEncoder::Encode(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
                                               std::vector<uint8_t>& out) {
   KDN_RETURN_IF_ERROR(CheckCall(geometry, rows.size(), isa_));
-  if (wanted != ProfileId::kRaw && wanted != ProfileId::kLossless) return UnknownProfile(wanted);
-  if (wanted == ProfileId::kLossless) {
-    const size_t max_bytes = rows.size() - rows.size() / kMinGainDivisor;
-    KDN_ASSIGN_OR_RETURN(const bool gained, lossless_.Encode(*tables_.lossless, geometry, rows, max_bytes, out));
+  KDN_RETURN_IF_ERROR(CheckEncodable(wanted, geometry.dtype));
+  if (wanted == ProfileId::kInt8 && Int8Codes(geometry.dtype)) return EncodeInt8(geometry, rows, out);
+  return EncodeExactly(geometry, rows, wanted, out);
+}
+
+absl::StatusOr<ProfileId> TileEncoder::EncodeExactly(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
+                                                     std::vector<uint8_t>& out) {
+  if (wanted != ProfileId::kRaw) {
+    KDN_ASSIGN_OR_RETURN(const bool gained,
+                         lossless_.Encode(*tables_.lossless, geometry, rows, WorthwhileBytes(rows.size()), out));
     if (gained) return ProfileId::kLossless;
   }
   out.insert(out.end(), rows.begin(), rows.end());
   return ProfileId::kRaw;
+}
+
+absl::StatusOr<ProfileId> TileEncoder::EncodeInt8(const TileGeometry& geometry, ByteSpan rows,
+                                                  std::vector<uint8_t>& out) {
+  const size_t int8_bytes = Int8TileLayout(geometry).tile_bytes;
+  if (int8_bytes >= WorthwhileBytes(rows.size())) return EncodeExactly(geometry, rows, ProfileId::kInt8, out);
+  const size_t lossless_fixed_bytes = LosslessTileLayout(geometry, *tables_.lossless).words_offset;
+  if (!codec_internal::LosslessIsLarger(geometry, rows, lossless_fixed_bytes, int8_bytes)) {
+    KDN_ASSIGN_OR_RETURN(const bool as_small, lossless_.Encode(*tables_.lossless, geometry, rows, int8_bytes + 1, out));
+    if (as_small) return ProfileId::kLossless;
+  }
+  if (int8_.Encode(geometry, rows, out)) return ProfileId::kInt8;
+  return EncodeExactly(geometry, rows, ProfileId::kInt8, out);
 }
 
 absl::Status TileDecoder::Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded,
@@ -48,6 +95,8 @@ absl::Status TileDecoder::Decode(const TileGeometry& geometry, ProfileId profile
       return absl::OkStatus();
     case ProfileId::kLossless:
       return lossless_.Decode(*tables_.lossless, geometry, coded, rows);
+    case ProfileId::kInt8:
+      return int8_.Decode(geometry, coded, rows);
     default:
       return UnknownProfile(profile);
   }

@@ -1,21 +1,31 @@
 #ifndef KDN_KERNELS_CODEC_TILE_CODEC_H_
 #define KDN_KERNELS_CODEC_TILE_CODEC_H_
 
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/bytes.h"
+#include "kernels/codec/int8_tile.h"
 #include "kernels/codec/isa.h"
 #include "kernels/codec/lossless_tables.h"
 #include "kernels/codec/lossless_tile.h"
 #include "kernels/codec/tile_geometry.h"
 #include "kernels/format/profile.h"
 
-// Encoding and decoding of single tiles at any profile that this build knows: raw and lossless. Both classes keep their
-// scratch between calls and are not thread-safe: one per thread.
+// Encoding and decoding of single tiles at any profile that this build knows: raw, lossless and int8. Both classes keep
+// their scratch between calls and are not thread-safe: one per thread.
 
 namespace kdn {
+
+// OK when this build encodes at `profile`; else Unimplemented, naming it and those there are.
+absl::Status CheckEncodable(ProfileId profile);
+// Besides, InvalidArgument when the profile is not for KV of `dtype`: int8 for fp32.
+absl::Status CheckEncodable(ProfileId profile, DType dtype);
+
+// The profiles that this build encodes, for messages: "raw, lossless, int8".
+std::string EncodableProfileNames();
 
 // The calibration objects a coder works with. Borrowed: they outlive the coder.
 struct CodecTables {
@@ -24,36 +34,46 @@ struct CodecTables {
 
 class TileEncoder {
  public:
-  explicit TileEncoder(CodecTables tables = {}, Isa isa = BestIsa()) : tables_(tables), isa_(isa), lossless_(isa) {}
+  explicit TileEncoder(CodecTables tables = {}, Isa isa = BestIsa())
+      : tables_(tables), isa_(isa), lossless_(isa), int8_(isa) {}
 
   // Codes `rows` ([token][channel], geometry.raw_bytes() bytes) and appends the result to `out`. Returns the profile
-  // used: `wanted`, or raw where lossless does not gain at least raw_bytes / kMinGainDivisor. InvalidArgument on bad
-  // geometry, a wrong size of `rows` or tables that do not cover the tile; Unimplemented, naming the profile, for other
-  // profiles; FailedPrecondition when the machine cannot run the chosen instruction set. On an error `out` is
-  // unchanged.
+  // used: `wanted`; or lossless where int8 is wanted and the tile holds NaN, an infinity or a magnitude too large for
+  // it, or its lossless tile is as small, or the dtype is fp8; or raw where neither gains at least raw_bytes /
+  // kMinGainDivisor. Errors of CheckEncodable; InvalidArgument on bad geometry, a wrong size of `rows` or tables that
+  // do not cover the tile; FailedPrecondition when the machine cannot run the chosen instruction set. On an error `out`
+  // is unchanged.
   absl::StatusOr<ProfileId> Encode(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
                                    std::vector<uint8_t>& out);
 
   static constexpr size_t kMinGainDivisor = 64;
 
  private:
+  absl::StatusOr<ProfileId> EncodeExactly(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
+                                          std::vector<uint8_t>& out);
+  absl::StatusOr<ProfileId> EncodeInt8(const TileGeometry& geometry, ByteSpan rows, std::vector<uint8_t>& out);
+
   CodecTables tables_;
   Isa isa_;
   LosslessTileEncoder lossless_;
+  Int8TileEncoder int8_;
 };
 
 class TileDecoder {
  public:
-  explicit TileDecoder(CodecTables tables = {}, Isa isa = BestIsa()) : tables_(tables), isa_(isa), lossless_(isa) {}
+  explicit TileDecoder(CodecTables tables = {}, Isa isa = BestIsa())
+      : tables_(tables), isa_(isa), lossless_(isa), int8_(isa) {}
 
   // Decodes the hostile bytes `coded` into `rows` (geometry.raw_bytes() bytes), without allocating. DataLoss when they
-  // are no tile of this geometry and profile, and `rows` are then unspecified; other errors as TileEncoder::Encode.
+  // are no tile of this geometry and profile, and `rows` are then unspecified; Unimplemented for profiles this build
+  // does not know; other errors as TileEncoder::Encode.
   absl::Status Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows);
 
  private:
   CodecTables tables_;
   Isa isa_;
   LosslessTileDecoder lossless_;
+  Int8TileDecoder int8_;
 };
 
 }  // namespace kdn

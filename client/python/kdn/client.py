@@ -161,7 +161,9 @@ class Client:
           token: bearer token, blanks and newlines around it ignored; needs TLS unless the endpoint is this machine.
           call_timeout, transfer_timeout: seconds; of small calls, and of store and retrieve.
           dead_after: seconds that a server which does not answer may cost, once.
-          profile: how stored tiles are coded: "raw" or "lossless".
+          profile: how stored tiles are coded: "raw", "lossless" (what is loaded is what was stored, bit for bit), or
+            "int8" (half the bytes of bf16 or fp16 KV, each value within half a step of 1/127 of its channel's or token's
+            largest; tiles with NaN or infinities, and fp8 KV, are stored losslessly; fp32 KV is refused).
           channels: TCP connections.
           codec_threads: threads that encode and decode; 0 = min(2, cores).
         """

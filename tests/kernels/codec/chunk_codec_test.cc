@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 
+#include "kernels/codec/float_core.h"
 #include "tests/kernels/codec/test_tiles.h"
 #include "tests/kernels/layout/test_specs.h"
 
@@ -13,6 +15,10 @@ namespace kdn {
 namespace {
 
 constexpr uint8_t kUntouched = 0xa7;
+
+// ElementOf is below 2: half a step of 2 / 127, and half a unit of bf16 below 2, with a little for the scale's
+// rounding.
+constexpr double kInt8MaxError = 1.0 / 126 + 1.0 / 256;
 
 // The value of every element of a made-up cache: a function of where it belongs.
 uint32_t ElementOf(DType dtype, uint32_t layer, uint32_t head, KvKind kind, uint64_t token, uint32_t channel) {
@@ -67,16 +73,20 @@ class TestCache {
     });
   }
 
-  // Elements for which expected(layer, view token) holds have the cache's value, everything else is untouched; forgets
-  // them. Returns the number of the former.
+  // Elements for which expected(layer, view token) holds have the cache's value, or one at most `max_error` beside it
+  // if that is not 0; everything else is untouched. Forgets them. Returns the number of the former.
   template <typename Expected>
-  size_t Check(uint64_t source_token, Expected&& expected) {
+  size_t Check(uint64_t source_token, Expected&& expected, double max_error = 0) {
     size_t wrong = 0;
     size_t written = 0;
     ForEach([&](uint8_t* element, uint32_t layer, uint32_t head, KvKind kind, uint32_t token, uint32_t channel) {
       const uint32_t value = ElementOf(spec_.dtype, layer, head, kind, source_token + token, channel);
       const bool present = expected(layer, token);
       written += present;
+      if (present && max_error != 0) {
+        wrong += !(std::fabs(ValueOf(LoadLe<uint16_t>(element)) - ValueOf(value)) <= max_error);
+        for (uint32_t b = 0; b < DTypeBytes(spec_.dtype); ++b) element[b] = static_cast<uint8_t>(value >> (8 * b));
+      }
       for (uint32_t b = 0; b < DTypeBytes(spec_.dtype); ++b) {
         wrong += element[b] != (present ? static_cast<uint8_t>(value >> (8 * b)) : kUntouched);
         element[b] = kUntouched;
@@ -91,6 +101,11 @@ class TestCache {
   }
 
  private:
+  double ValueOf(uint32_t element) const {
+    const auto bits = static_cast<uint16_t>(element);
+    return spec_.dtype == DType::kBf16 ? WidenBf16(bits) : WidenFp16(bits);
+  }
+
   KvPlane MakePlane(uint32_t dim, std::mt19937& rng) {
     const int64_t element = DTypeBytes(spec_.dtype);
     const bool paged = view_.block_table.block_tokens != 0;
@@ -169,6 +184,7 @@ ContainerHeader HeaderFor(const ModelSpec& spec, const CellMap& cells, uint32_t 
 TEST(ChunkCodecTest, RoundTripsRandomSpecsLayoutsAndParts) {
   std::mt19937 rng(7);
   size_t written = 0;
+  size_t lossy_rounds = 0;
   for (int round = 0; round < 60; ++round) {
     SCOPED_TRACE(::testing::Message() << "round " << round);
     const ModelSpec spec = testing::RandomSpec(rng);
@@ -187,7 +203,8 @@ TEST(ChunkCodecTest, RoundTripsRandomSpecsLayoutsAndParts) {
     ContainerHeader header = HeaderFor(spec, cells, num_tokens, 16 * (1 + rng() % 4));
     header.cells = CellsOfView(cells, source.view(), view_token, num_tokens);
     if (header.cells.Empty()) continue;
-    const ProfileId profile = rng() % 4 == 0 ? ProfileId::kRaw : ProfileId::kLossless;
+    const ProfileId profiles[] = {ProfileId::kRaw, ProfileId::kLossless, ProfileId::kLossless, ProfileId::kInt8};
+    const ProfileId profile = profiles[rng() % (spec.dtype == DType::kFp32 ? 3 : 4)];
     const auto container = EncodeChunk(spec, cells, header, {&source.view(), view_token}, profile);
     ASSERT_TRUE(container.ok()) << container.status();
     const auto parsed = ParseContainerHeader(*container);
@@ -213,16 +230,20 @@ TEST(ChunkCodecTest, RoundTripsRandomSpecsLayoutsAndParts) {
     target.view = &destination.view();
     ASSERT_EQ(DecodeContainer(spec, *parsed, body, target), absl::OkStatus());
     const uint64_t source_token = uint64_t{view_token} + target.row_begin - target.view_token;
-    written += destination.Check(source_token, [&](uint32_t layer, uint32_t token) {
+    const auto expected = [&](uint32_t layer, uint32_t token) {
       if (token < target.view_token || token >= target.view_token + target.row_count) return false;
       const size_t index = std::find(rank.layers.begin(), rank.layers.end(), layer) - rank.layers.begin();
       if (token < rank.first_rows[index]) return false;
       const uint32_t cell = cells.BandOfLayer(layer).first_cell;  // all heads share the fate of head 0
       if (!header.cells.Contains(cell)) return false;
       return token - target.view_token + target.row_begin >= FirstRowOfCell(*parsed, cells, cell);
-    });
+    };
+    const bool lossy = profile == ProfileId::kInt8 && DTypeBytes(spec.dtype) == 2;
+    written += destination.Check(source_token, expected, lossy ? kInt8MaxError : 0);
+    lossy_rounds += lossy;
   }
   EXPECT_GT(written, 100000u);
+  EXPECT_GT(lossy_rounds, 3u);
 }
 
 class SmallChunk : public ::testing::Test {
@@ -338,6 +359,50 @@ TEST_F(SmallChunk, RanksStoreTheSameSectionsAsOneProcess) {
       EXPECT_EQ(CellContentDigest(*parsed, cells_, cell), CellContentDigest(header_, cells_, cell));
     }
   }
+}
+
+// The shapes that differ most from a plain head: a latent without V, and layers that hold only their window.
+TEST(Int8ChunkTest, LatentsAndWindowsComeBackWithinHalfAStep) {
+  std::mt19937 rng(5);
+  for (const ModelSpec& spec : {testing::LatentSpec(2), testing::SlidingSpec(6, 64, 100), testing::SmolLm2Spec()}) {
+    const CellMap cells(spec, 256);
+    TestCache::Part part = WholePart(spec, 256);
+    for (size_t i = 0; i < part.layers.size(); ++i) part.first_rows[i] = spec.layers[i].window != 0 ? 156 : 0;
+    TestCache source(spec, part, rng);
+    source.Fill(0);
+    ContainerHeader header = HeaderFor(spec, cells, 256, DefaultTileTokens(spec, ProfileId::kInt8));
+    header.cells = CellsOfView(cells, source.view(), 0, 256);
+    ASSERT_EQ(header.cells.Count(), cells.num_cells());
+    const auto container = EncodeChunk(spec, cells, header, {&source.view(), 0}, ProfileId::kInt8);
+    ASSERT_TRUE(container.ok()) << container.status();
+    const auto parsed = ParseContainerHeader(*container);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    for (const TileEntry& tile : parsed->tiles) EXPECT_EQ(tile.profile, ProfileId::kInt8);
+    EXPECT_GT(static_cast<double>(ViewBytes(spec, source.view(), 0, 256)) / static_cast<double>(container->size()),
+              1.9);
+    TestCache destination(spec, part, rng);
+    const DecodeTarget target = {&destination.view(), 0, 0, 256};
+    ASSERT_EQ(DecodeContainer(spec, *parsed, ByteSpan(*container).subspan(parsed->header_bytes), target),
+              absl::OkStatus());
+    destination.Check(
+        0, [&](uint32_t layer, uint32_t token) { return token >= part.first_rows[layer]; }, kInt8MaxError);
+  }
+}
+
+TEST(Int8ChunkTest, Fp32IsRefusedByName) {
+  std::mt19937 rng(6);
+  const ModelSpec spec = testing::FullAttentionSpec(1, 1, 16, DType::kFp32);
+  const CellMap cells(spec, 16);
+  TestCache source(spec, WholePart(spec, 16), rng);
+  const absl::Status status =
+      EncodeChunk(spec, cells, HeaderFor(spec, cells, 16, 16), {&source.view(), 0}, ProfileId::kInt8).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find("fp32"), std::string::npos) << status;
+}
+
+TEST(DefaultTileTokensTest, GivesInt8Tiles256TokensOfAnyDim) {
+  EXPECT_EQ(DefaultTileTokens(testing::SmolLm2Spec(), ProfileId::kInt8), 256u);
+  EXPECT_EQ(DefaultTileTokens(testing::LatentSpec(1), ProfileId::kInt8), 256u);
 }
 
 TEST(DefaultTileTokensTest, GivesSixteenThousandSymbols) {

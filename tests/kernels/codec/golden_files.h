@@ -16,6 +16,9 @@
 //   <dtype>.lossless        its lossless coding under the built-in object
 //   bf16.lossless-channels  the same under an object that fixes the channels
 //   channels.object         that object
+//   <dtype>.int8.rows       rows for the int8 profile, of bf16 and fp16
+//   <dtype>.int8-k, -v      their coding as K and as V
+//   <dtype>.int8-k.rows, -v.rows   what that decodes to
 
 namespace kdn {
 
@@ -32,6 +35,30 @@ inline std::vector<uint8_t> GoldenRows(DType dtype) {
     std::copy_n(specials.begin() + static_cast<ptrdiff_t>(at), DTypeBytes(dtype),
                 rows.begin() + static_cast<ptrdiff_t>(at));
   }
+  return rows;
+}
+
+inline constexpr DType kGoldenInt8DTypes[] = {DType::kBf16, DType::kFp16};
+
+inline TileGeometry GoldenInt8Geometry(DType dtype, KvKind kind) { return {dtype, 45, 48, 1, 1, kind}; }
+
+inline std::string GoldenInt8Name(const TileGeometry& geometry) {
+  return std::string(DTypeName(geometry.dtype)) + (geometry.kind == KvKind::kK ? ".int8-k" : ".int8-v");
+}
+
+// KV-like rows with dead channels, a dead token, the largest and the smallest magnitudes, and negative zeros.
+inline std::vector<uint8_t> GoldenInt8Rows(DType dtype) {
+  const TileGeometry geometry = GoldenInt8Geometry(dtype, KvKind::kK);
+  std::vector<uint8_t> rows = MakeRows(geometry, TilePattern::kDeadChannels, 22);
+  const auto set = [&](uint32_t token, uint32_t channel, uint16_t bits) {
+    StoreLe(bits, rows.data() + size_t{2} * (token * geometry.dim + channel));
+  };
+  for (uint32_t channel = 0; channel < geometry.dim; ++channel) set(7, channel, channel % 2 == 0 ? 0 : 0x8000);
+  for (uint32_t token = 0; token < geometry.tokens; ++token) set(token, 33, static_cast<uint16_t>(token * 5));
+  set(11, 0, dtype == DType::kBf16 ? 0x7f00 : 0x7800);
+  set(12, 1, dtype == DType::kBf16 ? 0xff00 : 0xf800);
+  set(13, 2, 0x0001);
+  set(14, 3, 0x807f);
   return rows;
 }
 

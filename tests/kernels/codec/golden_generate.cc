@@ -32,6 +32,27 @@ std::vector<uint8_t> Encode(const TileGeometry& geometry, ByteSpan rows, const L
   return coded;
 }
 
+std::vector<uint8_t> EncodeInt8(const TileGeometry& geometry, ByteSpan rows) {
+  std::vector<uint8_t> coded;
+  if (!Int8TileEncoder(Isa::kScalar).Encode(geometry, rows, coded)) std::abort();
+  return coded;
+}
+
+void WriteInt8Golden(const fs::path& dir) {
+  for (const DType dtype : kGoldenInt8DTypes) {
+    const std::vector<uint8_t> rows = GoldenInt8Rows(dtype);
+    Write(dir / (std::string(DTypeName(dtype)) + ".int8.rows"), rows);
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const TileGeometry geometry = GoldenInt8Geometry(dtype, kind);
+      const std::vector<uint8_t> coded = EncodeInt8(geometry, rows);
+      std::vector<uint8_t> decoded(rows.size());
+      if (!Int8TileDecoder(Isa::kScalar).Decode(geometry, coded, decoded).ok()) std::abort();
+      Write(dir / GoldenInt8Name(geometry), coded);
+      Write(dir / (GoldenInt8Name(geometry) + ".rows"), decoded);
+    }
+  }
+}
+
 void WriteGolden(const fs::path& dir) {
   for (const DType dtype : kAllDTypes) {
     const std::string name(DTypeName(dtype));
@@ -39,12 +60,13 @@ void WriteGolden(const fs::path& dir) {
     Write(dir / (name + ".rows"), rows);
     Write(dir / (name + ".lossless"), Encode(GoldenGeometry(dtype), rows, LosslessTables::BuiltIn()));
   }
+  WriteInt8Golden(dir);
   const LosslessTables object = LosslessTables::Create(GoldenObjectSpec()).value();
   Write(dir / "channels.object", object.canonical_bytes());
   Write(dir / "bf16.lossless-channels", Encode(GoldenGeometry(DType::kBf16), GoldenRows(DType::kBf16), object));
 }
 
-// The inputs of tests/fuzz/tile_decode_fuzz.cc: dtype, profile, tokens, dim / 16, then the tile.
+// The inputs of tests/fuzz/tile_decode_fuzz.cc: dtype (and 128 for V), profile, tokens, dim / 16, then the tile.
 void WriteTileCorpus(const fs::path& dir) {
   for (const DType dtype : kAllDTypes) {
     for (const TilePattern pattern : {TilePattern::kKvLike, TilePattern::kWideRange, TilePattern::kZeros}) {
@@ -56,6 +78,24 @@ void WriteTileCorpus(const fs::path& dir) {
       const std::string name = std::string(DTypeName(dtype)) + "-" + PatternName(pattern);
       Write(dir / name, input);
       if (pattern == TilePattern::kKvLike) Write(dir / (name + "-cut"), ByteSpan(input).first(input.size() - 9));
+    }
+  }
+}
+
+void WriteInt8TileCorpus(const fs::path& dir) {
+  for (const DType dtype : kGoldenInt8DTypes) {
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const TileGeometry geometry = {dtype, 5, 48, 0, 0, kind};
+      std::vector<uint8_t> input = {static_cast<uint8_t>(static_cast<uint8_t>(dtype) | static_cast<uint8_t>(kind) << 7),
+                                    static_cast<uint8_t>(ProfileId::kInt8), static_cast<uint8_t>(geometry.tokens),
+                                    static_cast<uint8_t>(geometry.dim / 16)};
+      const std::vector<uint8_t> coded = EncodeInt8(geometry, MakeRows(geometry, TilePattern::kDeadChannels, 8));
+      input.insert(input.end(), coded.begin(), coded.end());
+      const std::string name = std::string(DTypeName(dtype)) + (kind == KvKind::kK ? "-int8-k" : "-int8-v");
+      Write(dir / name, input);
+      Write(dir / (name + "-cut"), ByteSpan(input).first(input.size() - 9));
+      input[5] = 0xff;  // a scale that is NaN or negative
+      Write(dir / (name + "-scale"), input);
     }
   }
 }
@@ -77,6 +117,7 @@ int main(int argc, char** argv) {
   }
   kdn::WriteGolden(argv[1]);
   kdn::WriteTileCorpus(argv[2]);
+  kdn::WriteInt8TileCorpus(argv[2]);
   kdn::WriteObjectCorpus(argv[3]);
   return 0;
 }

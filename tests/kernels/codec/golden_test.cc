@@ -38,6 +38,27 @@ TEST(GoldenTileTest, EveryProfileAndDtypeIsFrozen) {
   }
 }
 
+TEST(GoldenTileTest, Int8OfEveryDtypeAndKindIsFrozen) {
+  for (const DType dtype : kGoldenInt8DTypes) {
+    const std::vector<uint8_t> rows = Golden(std::string(DTypeName(dtype)) + ".int8.rows");
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const TileGeometry geometry = GoldenInt8Geometry(dtype, kind);
+      const std::vector<uint8_t> coded = Golden(GoldenInt8Name(geometry));
+      const std::vector<uint8_t> expected = Golden(GoldenInt8Name(geometry) + ".rows");
+      for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+        if (!IsaSupported(isa)) continue;
+        SCOPED_TRACE(GoldenInt8Name(geometry) + ", " + std::string(IsaName(isa)));
+        std::vector<uint8_t> decoded(geometry.raw_bytes());
+        ASSERT_EQ(TileDecoder({}, isa).Decode(geometry, ProfileId::kInt8, coded, decoded), absl::OkStatus());
+        EXPECT_EQ(decoded, expected);
+        std::vector<uint8_t> encoded;
+        EXPECT_TRUE(Int8TileEncoder(isa).Encode(geometry, rows, encoded));
+        EXPECT_EQ(encoded, coded);
+      }
+    }
+  }
+}
+
 TEST(GoldenTileTest, TileUnderAnObjectWithChannelsIsFrozen) {
   const std::vector<uint8_t> object = Golden("channels.object");
   const auto tables = LosslessTables::Parse(object);

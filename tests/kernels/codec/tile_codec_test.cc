@@ -156,6 +156,16 @@ TEST(TileCodecTest, NamesTheProfileItDoesNotKnow) {
   EXPECT_EQ(decoder.Decode(geometry, static_cast<ProfileId>(77), coded, rows).code(), absl::StatusCode::kUnimplemented);
 }
 
+TEST(TileCodecTest, SaysWhichProfilesItEncodes) {
+  EXPECT_EQ(CheckEncodable(ProfileId::kInt8), absl::OkStatus());
+  const absl::Status unknown = CheckEncodable(ProfileId::kCacheGen);
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(unknown.message()), testing::HasSubstr(EncodableProfileNames()));
+  EXPECT_THAT(EncodableProfileNames(), testing::HasSubstr("raw, lossless, int8"));
+  EXPECT_EQ(CheckEncodable(ProfileId::kInt8, DType::kFp32).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(CheckEncodable(ProfileId::kLossless, DType::kFp32), absl::OkStatus());
+}
+
 TEST(TileDecoderTest, RefusesARawTileOfAnotherSize) {
   const TileGeometry geometry = {DType::kBf16, 1, 16};
   std::vector<uint8_t> rows(32);
