@@ -64,7 +64,8 @@ struct ClientOptions {
   uint32_t transfer_threads = 4;  // Store and Retrieve that make progress at once; more are queued
   uint32_t codec_threads = 0;     // 0 = min(2, cores)
   // How Store codes tiles where StoreOptions does not say: kRaw, kLossless or kInt8 (kernels/codec/README.md). int8
-  // changes values; it is not for fp32 KV (Store: InvalidArgument), and tiles it cannot hold are stored losslessly.
+  // changes values; it is not for fp32 KV (Store: InvalidArgument), and tiles it cannot hold are stored losslessly. A
+  // chunk keeps the profile it was stored at first.
   ProfileId profile = ProfileId::kLossless;
 };
 

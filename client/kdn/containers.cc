@@ -135,6 +135,19 @@ class BorrowedContainers : public StoreSource {
   std::shared_ptr<const void> owner_;
 };
 
+// What one header says for all of its sections: parts stored by clients of different profiles or builds may differ in
+// it.
+absl::Status CheckMergeable(const ContainerHeader& first, const ContainerHeader& other) {
+  if (first.tile_tokens == other.tile_tokens && first.rope_state == other.rope_state &&
+      first.calibration == other.calibration) {
+    return absl::OkStatus();
+  }
+  return FailedPrecondition("chunk ", first.chunk_digest.ToShortHex(),
+                            " is stored in parts that no one container can hold",
+                            ": their profiles differ in tile tokens (", first.tile_tokens, " and ", other.tile_tokens,
+                            "), rotation of K or calibration objects");
+}
+
 absl::StatusOr<std::vector<uint8_t>> MergeParts(const FetchedContainer& fetched, ByteSpan bytes, const CellMap& map) {
   struct Source {
     SectionEntry section;
@@ -153,6 +166,7 @@ absl::StatusOr<std::vector<uint8_t>> MergeParts(const FetchedContainer& fetched,
       sources.push_back({section, p});
     }
     headers.push_back(std::move(header));
+    KDN_RETURN_IF_ERROR(CheckMergeable(headers.front(), headers.back()));
   }
   std::stable_sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) {
     return std::tie(a.section.layer, a.section.kind, a.section.head_begin) <

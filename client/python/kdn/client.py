@@ -289,7 +289,7 @@ class Client:
         text: Optional[str] = None,
         policy: str = "default",
     ) -> Operation[StoreResult]:
-        """Starts storing the KV of token_ids[first_token:]; what the server has already is not sent.
+        """Starts storing the KV of token_ids[first_token:]; what the server has already, at whatever profile, is not sent.
 
         Args:
           token_ids: [tokens] integers, from the text's first token on: a list, NumPy array or tensor of one dimension.
