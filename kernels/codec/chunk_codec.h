@@ -2,12 +2,14 @@
 #define KDN_KERNELS_CODEC_CHUNK_CODEC_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/bytes.h"
+#include "kernels/codec/rope.h"
 #include "kernels/codec/tile_codec.h"
 #include "kernels/format/container.h"
 #include "kernels/layout/cell_map.h"
@@ -56,14 +58,16 @@ class SectionEncoder {
       : spec_(spec), encoder_(tables, isa) {}
 
   // Codes the rows [scope.first_row, header.num_tokens) of a scope of PlanSections into `section`, whose memory is used
-  // again and whose content is replaced. Reads num_tokens and tile_tokens of `header`. InvalidArgument for device
-  // memory; else as TileEncoder::Encode.
+  // again and whose content is replaced. Reads token_begin, num_tokens, tile_tokens and rope_state of `header`: with
+  // kUnrotated, K of whatever profile is stored before its rotary embedding, which is taken off for the source
+  // positions token_begin + row. InvalidArgument for device memory; else as TileEncoder::Encode.
   absl::Status Encode(const ContainerHeader& header, const SectionEntry& scope, EncodeSource source, ProfileId profile,
                       EncodedSection& section);
 
  private:
   const ModelSpec& spec_;
   TileEncoder encoder_;
+  RopeTableCache ropes_;
   std::vector<uint8_t> rows_;
 };
 
@@ -74,12 +78,14 @@ absl::StatusOr<std::vector<uint8_t>> EncodeChunk(const ModelSpec& spec, const Ce
 
 // ---- Decoding ----
 
-// Which rows of a chunk go where: rows [row_begin, row_begin + row_count) to view tokens from view_token on.
+// Which rows of a chunk go where: rows [row_begin, row_begin + row_count) to view tokens from view_token on. K that is
+// stored unrotated gets its rotary embedding for positions counted from `position`.
 struct DecodeTarget {
   const KvView* view = nullptr;
   uint32_t view_token = 0;
   uint32_t row_begin = 0;
   uint32_t row_count = 0;
+  std::optional<uint64_t> position = std::nullopt;  // of the chunk's row 0; header.token_begin when not given
 };
 
 // Decodes single sections into a view; keeps its scratch. One per thread.
@@ -91,9 +97,9 @@ class SectionDecoder {
   // Writes what `target` asks for of `section`: layers and heads that the view lacks, rows outside the range, rows that
   // the section or the view's layer does not hold are left alone. Requires CheckAgainstModel OK for (header, spec).
   // The bytes are hostile. DataLoss when the section's CRC or a tile is wrong; Unimplemented for a profile this build
-  // does not know and for unrotated K; FailedPrecondition when the header names calibration objects that the tables are
-  // not; InvalidArgument for device memory or a target beyond chunk or view. After an error the target's rows are
-  // unspecified.
+  // does not know, and for another position than the header's of K that is stored rotated; FailedPrecondition when the
+  // header names calibration objects that the tables are not; InvalidArgument for device memory or a target beyond
+  // chunk or view. After an error the target's rows are unspecified.
   absl::Status Decode(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
                       const DecodeTarget& target);
 
@@ -105,6 +111,7 @@ class SectionDecoder {
   const ModelSpec& spec_;
   CodecTables tables_;
   TileDecoder decoder_;
+  RopeTableCache ropes_;
   std::vector<uint8_t> rows_;
 };
 

@@ -62,8 +62,10 @@ bool SectionTouchesView(const SectionEntry& section, const KvView& view) {
 absl::Status SectionDecoder::Decode(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
                                     const DecodeTarget& target) {
   KDN_RETURN_IF_ERROR(CheckTarget(header, target));
-  if (HoldsKind(section, KvKind::kK) && header.rope_state != RopeState::kRotated) {
-    return Unimplemented("K of this container is stored before its rotary embedding");
+  if (HoldsKind(section, KvKind::kK) && header.rope_state == RopeState::kRotated &&
+      target.position.value_or(header.token_begin) != header.token_begin) {
+    return Unimplemented("K of this container is rotated for position ", header.token_begin, ", not ",
+                         *target.position);
   }
   KDN_RETURN_IF_ERROR(VerifySection(section, section_bytes));
   const auto row_groups = static_cast<uint32_t>(CeilDiv(header.num_tokens - section.first_row, header.tile_tokens));
@@ -101,6 +103,11 @@ absl::Status SectionDecoder::DecodePlane(const ContainerHeader& header, const Se
   const uint32_t absent = plane.layer->first_row > target.view_token ? plane.layer->first_row - target.view_token : 0;
   const uint32_t begin = target.row_begin + std::min(absent, target.row_count);
   const uint32_t end = target.row_begin + target.row_count;
+  TileContext context;
+  if (is_k && header.rope_state == RopeState::kUnrotated) {
+    context.rope = ropes_.Find(spec_, plane.layer->layer, RopeDirection::kRotate,
+                               target.position.value_or(header.token_begin), header.num_tokens);
+  }
   uint32_t tile_index = plane.first_tile;
   for (uint32_t row = section.first_row; row < header.num_tokens; row += geometry.tokens, ++tile_index) {
     geometry.tokens = std::min(header.tile_tokens, header.num_tokens - row);
@@ -110,16 +117,17 @@ absl::Status SectionDecoder::DecodePlane(const ContainerHeader& header, const Se
     const TileEntry& tile = header.TilesOf(section)[tile_index];
     if (tile.profile == ProfileId::kLossless) KDN_RETURN_IF_ERROR(CheckCalibration(header, tables_));
     const ByteSpan coded = section_bytes.subspan(tile.offset, tile.length);
+    context.rope_row = row;
     const uint32_t token = target.view_token + (first - target.row_begin);
     uint8_t* direct =
         last - first == geometry.tokens ? codec_internal::ContiguousRows(out, token, geometry.tokens) : nullptr;
     if (direct != nullptr) {
-      KDN_RETURN_IF_ERROR(decoder_.Decode(geometry, tile.profile, coded, {direct, geometry.raw_bytes()}));
+      KDN_RETURN_IF_ERROR(decoder_.Decode(geometry, tile.profile, coded, {direct, geometry.raw_bytes()}, context));
       continue;
     }
     KDN_RETURN_IF_ERROR(ValidateTileGeometry(geometry));
     rows_.resize(geometry.raw_bytes());
-    KDN_RETURN_IF_ERROR(decoder_.Decode(geometry, tile.profile, coded, rows_));
+    KDN_RETURN_IF_ERROR(decoder_.Decode(geometry, tile.profile, coded, rows_, context));
     codec_internal::ScatterRows(out, token, last - first, rows_.data() + (first - row) * out.row_bytes());
   }
   return absl::OkStatus();

@@ -107,6 +107,10 @@ absl::Status SectionEncoder::Encode(const ContainerHeader& header, const Section
                                          scope.head_begin - view.head_begin, is_k ? model.k_head_dim : model.v_head_dim,
                                          DTypeBytes(view.dtype)};
   TileGeometry geometry = {view.dtype, 0, head.dim, scope.layer, scope.head_begin, is_k ? KvKind::kK : KvKind::kV};
+  TileContext context;
+  if (is_k && header.rope_state == RopeState::kUnrotated) {
+    context.rope = ropes_.Find(spec_, scope.layer, RopeDirection::kUnrotate, header.token_begin, header.num_tokens);
+  }
   section.scope = scope;
   section.tiles.clear();
   section.bytes.clear();
@@ -121,8 +125,9 @@ absl::Status SectionEncoder::Encode(const ContainerHeader& header, const Section
     }
     TileEntry tile;
     tile.offset = static_cast<uint32_t>(section.bytes.size());
-    KDN_ASSIGN_OR_RETURN(tile.profile,
-                         encoder_.Encode(geometry, ByteSpan(rows, geometry.raw_bytes()), profile, section.bytes));
+    context.rope_row = row;
+    KDN_ASSIGN_OR_RETURN(
+        tile.profile, encoder_.Encode(geometry, ByteSpan(rows, geometry.raw_bytes()), profile, section.bytes, context));
     tile.length = static_cast<uint32_t>(section.bytes.size() - tile.offset);
     section.bytes.resize(AlignUp(section.bytes.size(), kContainerAlignment));
     section.tiles.push_back(tile);

@@ -6,6 +6,7 @@
 #include "kernels/base/status.h"
 #include "kernels/codec/int8_choice.h"
 #include "kernels/codec/int8_core.h"
+#include "kernels/codec/row_kernels.h"
 
 namespace kdn {
 namespace {
@@ -52,11 +53,22 @@ absl::Status CheckEncodable(ProfileId profile, DType dtype) {
 }
 
 absl::StatusOr<ProfileId> TileEncoder::Encode(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
-                                              std::vector<uint8_t>& out) {
+                                              std::vector<uint8_t>& out, TileContext context) {
   KDN_RETURN_IF_ERROR(CheckCall(geometry, rows.size(), isa_));
   KDN_RETURN_IF_ERROR(CheckEncodable(wanted, geometry.dtype));
+  if (context.rope != nullptr) rows = Unrotated(geometry, rows, context);
   if (wanted == ProfileId::kInt8 && Int8Codes(geometry.dtype)) return EncodeInt8(geometry, rows, out);
   return EncodeExactly(geometry, rows, wanted, out);
+}
+
+ByteSpan TileEncoder::Unrotated(const TileGeometry& geometry, ByteSpan rows, TileContext context) {
+  const codec_internal::RowKernels& kernels = codec_internal::RowKernelsFor(isa_);
+  values_.resize(geometry.elements());
+  kernels.widen(geometry.dtype, rows.data(), geometry.elements(), values_.data());
+  context.rope->Apply(isa_, context.rope_row, geometry.tokens, geometry.dim, values_.data());
+  stored_rows_.resize(rows.size());
+  kernels.narrow(geometry.dtype, values_.data(), geometry.elements(), stored_rows_.data());
+  return stored_rows_;
 }
 
 absl::StatusOr<ProfileId> TileEncoder::EncodeExactly(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
@@ -83,9 +95,35 @@ absl::StatusOr<ProfileId> TileEncoder::EncodeInt8(const TileGeometry& geometry, 
   return EncodeExactly(geometry, rows, ProfileId::kInt8, out);
 }
 
-absl::Status TileDecoder::Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded,
-                                 MutableByteSpan rows) {
+absl::Status TileDecoder::Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows,
+                                 TileContext context) {
   KDN_RETURN_IF_ERROR(CheckCall(geometry, rows.size(), isa_));
+  KDN_RETURN_IF_ERROR(DecodeStored(geometry, profile, coded, rows));
+  if (context.rope != nullptr) RotateStored(geometry, context, rows);
+  return absl::OkStatus();
+}
+
+float* TileDecoder::BlockValues() {
+  if (block_values_ == nullptr) block_values_.reset(new float[size_t{kBlockRows} * kMaxTileDim]);
+  return block_values_.get();
+}
+
+void TileDecoder::RotateStored(const TileGeometry& geometry, TileContext context, MutableByteSpan rows) {
+  const codec_internal::RowKernels& kernels = codec_internal::RowKernelsFor(isa_);
+  float* const values = BlockValues();
+  uint8_t* at = rows.data();
+  for (uint32_t row = 0; row < geometry.tokens; row += kBlockRows) {
+    const uint32_t count = std::min(kBlockRows, geometry.tokens - row);
+    const size_t elements = size_t{count} * geometry.dim;
+    kernels.widen(geometry.dtype, at, elements, values);
+    context.rope->Apply(isa_, context.rope_row + row, count, geometry.dim, values);
+    kernels.narrow(geometry.dtype, values, elements, at);
+    at += elements * DTypeBytes(geometry.dtype);
+  }
+}
+
+absl::Status TileDecoder::DecodeStored(const TileGeometry& geometry, ProfileId profile, ByteSpan coded,
+                                       MutableByteSpan rows) {
   switch (profile) {
     case ProfileId::kRaw:
       if (coded.size() != rows.size()) {

@@ -1,6 +1,7 @@
 #ifndef KDN_KERNELS_CODEC_TILE_CODEC_H_
 #define KDN_KERNELS_CODEC_TILE_CODEC_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "kernels/codec/isa.h"
 #include "kernels/codec/lossless_tables.h"
 #include "kernels/codec/lossless_tile.h"
+#include "kernels/codec/rope.h"
 #include "kernels/codec/tile_geometry.h"
 #include "kernels/format/profile.h"
 
@@ -32,19 +34,29 @@ struct CodecTables {
   const LosslessTables* lossless = &LosslessTables::BuiltIn();
 };
 
+// What a tile's place in its sequence says about its coding.
+struct TileContext {
+  // K that is stored before its rotary embedding: the table with which the encoder takes it off (RopeDirection::
+  // kUnrotate) or the decoder puts it on (kRotate), and the table's row that belongs to the tile's row 0. Null: rows
+  // are stored as the cache holds them.
+  const RopeTable* rope = nullptr;
+  uint32_t rope_row = 0;
+};
+
 class TileEncoder {
  public:
   explicit TileEncoder(CodecTables tables = {}, Isa isa = BestIsa())
       : tables_(tables), isa_(isa), lossless_(isa), int8_(isa) {}
 
-  // Codes `rows` ([token][channel], geometry.raw_bytes() bytes) and appends the result to `out`. Returns the profile
+  // Codes `rows` ([token][channel], geometry.raw_bytes() bytes) and appends the result to `out`. With a rope in the
+  // context what is stored is unrotated in fp32, and rounded once by profiles that store elements. Returns the profile
   // used: `wanted`; or lossless where int8 is wanted and the tile holds NaN, an infinity or a magnitude too large for
   // it, or its lossless tile is as small, or the dtype is fp8; or raw where neither gains at least raw_bytes /
   // kMinGainDivisor. Errors of CheckEncodable; InvalidArgument on bad geometry, a wrong size of `rows` or tables that
   // do not cover the tile; FailedPrecondition when the machine cannot run the chosen instruction set. On an error `out`
   // is unchanged.
   absl::StatusOr<ProfileId> Encode(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
-                                   std::vector<uint8_t>& out);
+                                   std::vector<uint8_t>& out, TileContext context = {});
 
   static constexpr size_t kMinGainDivisor = 64;
 
@@ -52,11 +64,14 @@ class TileEncoder {
   absl::StatusOr<ProfileId> EncodeExactly(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
                                           std::vector<uint8_t>& out);
   absl::StatusOr<ProfileId> EncodeInt8(const TileGeometry& geometry, ByteSpan rows, std::vector<uint8_t>& out);
+  ByteSpan Unrotated(const TileGeometry& geometry, ByteSpan rows, TileContext context);
 
   CodecTables tables_;
   Isa isa_;
   LosslessTileEncoder lossless_;
   Int8TileEncoder int8_;
+  std::vector<float> values_;         // rows in fp32, unrotated
+  std::vector<uint8_t> stored_rows_;  // unrotated and rounded to the dtype
 };
 
 class TileDecoder {
@@ -64,16 +79,25 @@ class TileDecoder {
   explicit TileDecoder(CodecTables tables = {}, Isa isa = BestIsa())
       : tables_(tables), isa_(isa), lossless_(isa), int8_(isa) {}
 
-  // Decodes the hostile bytes `coded` into `rows` (geometry.raw_bytes() bytes), without allocating. DataLoss when they
-  // are no tile of this geometry and profile, and `rows` are then unspecified; Unimplemented for profiles this build
-  // does not know; other errors as TileEncoder::Encode.
-  absl::Status Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows);
+  // Decodes the hostile bytes `coded` into `rows` (geometry.raw_bytes() bytes), allocating nothing of their size.
+  // DataLoss when they are no tile of this geometry and profile, and `rows` are then unspecified; Unimplemented for
+  // profiles this build does not know; other errors as TileEncoder::Encode. With a rope in the context the values are
+  // rotated in fp32 and rounded once to the dtype.
+  absl::Status Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows,
+                      TileContext context = {});
 
  private:
+  static constexpr uint32_t kBlockRows = 16;  // rows in fp32 at a time, which stay in the first-level cache
+
+  absl::Status DecodeStored(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows);
+  void RotateStored(const TileGeometry& geometry, TileContext context, MutableByteSpan rows);
+  float* BlockValues();
+
   CodecTables tables_;
   Isa isa_;
   LosslessTileDecoder lossless_;
   Int8TileDecoder int8_;
+  std::unique_ptr<float[]> block_values_;  // [kBlockRows][kMaxTileDim], made when first needed
 };
 
 }  // namespace kdn

@@ -315,9 +315,8 @@ TEST_F(SmallChunk, RefusesTargetsItMustNotWrite) {
   KvView other_dtype = destination.view();
   other_dtype.dtype = DType::kFp16;
   EXPECT_EQ(code(header_, {&other_dtype, 0, 0, 32}), absl::StatusCode::kInvalidArgument);
-  ContainerHeader unrotated = header_;
-  unrotated.rope_state = RopeState::kUnrotated;
-  EXPECT_EQ(code(unrotated, {&destination.view(), 0, 0, 32}), absl::StatusCode::kUnimplemented);
+  // K that is stored rotated stays where it was.
+  EXPECT_EQ(code(header_, {&destination.view(), 0, 0, 32, 5}), absl::StatusCode::kUnimplemented);
   ContainerHeader calibrated = header_;
   calibrated.calibration = {Sha256::Of(AsBytes("another object"))};
   EXPECT_EQ(code(calibrated, {&destination.view(), 0, 0, 32}), absl::StatusCode::kFailedPrecondition);
