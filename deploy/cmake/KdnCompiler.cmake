@@ -27,6 +27,11 @@ if(KDN_SANITIZE)
     -fsanitize=${KDN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   target_link_options(kdn_compiler_flags INTERFACE -fsanitize=${KDN_SANITIZE})
 endif()
+if(KDN_BUILD_FUZZ)
+  # Coverage of the libraries: with that of its own few lines alone, a fuzzer searches blindly.
+  target_compile_options(kdn_compiler_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(kdn_compiler_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 if(KDN_SANITIZE MATCHES "thread")
   # See tsan_mutex.cc.
   add_library(kdn_tsan_mutex STATIC ${CMAKE_CURRENT_LIST_DIR}/tsan_mutex.cc)
