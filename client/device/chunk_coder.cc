@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const 
   header.token_begin = place.chunk.begin;
   header.num_tokens = place.chunk.num_tokens;
   header.dtype = place.spec.dtype;
-  header.rope_state = RopeState::kRotated;
+  header.rope_state = StoredRopeState(profile);
   header.tile_tokens = DefaultTileTokens(place.spec, profile);
   header.cells = wanted;
   return EncodeChunk(place.spec, place.cells, header, {&place.view, place.view_offset}, profile);

@@ -90,7 +90,7 @@ typedef struct kdn_client_options {
   uint32_t channels;           /* 1 */
   uint32_t transfer_threads;   /* 4 */
   uint32_t codec_threads;      /* 0 = min(2, cores) */
-  const char* profile;         /* "raw", "lossless" (default), "int8" */
+  const char* profile;         /* "raw", "lossless" (default), "int8", "q4" */
 } kdn_client_options;
 
 KDN_API void kdn_client_options_init(kdn_client_options* options);

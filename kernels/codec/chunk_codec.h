@@ -24,9 +24,12 @@
 namespace kdn {
 
 // Tile tokens for a container of `profile`. Entropy-coded tiles of a full chunk get 16 Ki symbols or more where the
-// chunk has them: a multiple of 16, for the narrowest head of the spec. int8 tiles get 256 tokens whatever the head
-// dim: that many share a channel's scale.
+// chunk has them: a multiple of 16, for the narrowest head of the spec. int8 and q4 tiles get 256 tokens whatever
+// the head dim: that many share a channel's scale or mean.
 uint32_t DefaultTileTokens(const ModelSpec& spec, ProfileId profile = ProfileId::kLossless);
+
+// The RoPE state to store K in for `profile`: before its rotary embedding where that makes it smaller (q4).
+RopeState StoredRopeState(ProfileId profile);
 
 // The cells that `view` holds in full for a chunk of `num_tokens` whose row 0 is the view's token `view_token`: heads
 // and all layers of the band are there, and at least the chunk's last row.

@@ -9,7 +9,15 @@ namespace kdn {
 namespace {
 
 constexpr uint32_t kMinTileSymbols = 16384;
-constexpr uint32_t kInt8TileTokens = 256;
+
+// Rows of a tile that starts at `position` and holds attention sinks: tokens at the start of a sequence that many heads
+// attend to whatever they hold, and whose K and V are unlike all others.
+constexpr uint64_t kSinkPositions = 4;
+
+uint32_t SinkRows(uint64_t position, uint32_t rows) {
+  return position < kSinkPositions ? std::min(static_cast<uint32_t>(kSinkPositions - position), rows) : 0;
+}
+constexpr uint32_t kScaledTileTokens = 256;
 
 const KvLayerView* FindLayer(const KvView& view, uint32_t layer) {
   const auto at = std::lower_bound(view.layers.begin(), view.layers.end(), layer,
@@ -51,13 +59,17 @@ absl::Status CheckCellsHeld(const CellMap& cells, const ContainerHeader& header,
 }  // namespace
 
 uint32_t DefaultTileTokens(const ModelSpec& spec, ProfileId profile) {
-  if (profile == ProfileId::kInt8) return kInt8TileTokens;
+  if (profile == ProfileId::kInt8 || profile == ProfileId::kQ4) return kScaledTileTokens;
   uint32_t narrowest = kMaxHeadDim;
   for (const LayerSpec& layer : spec.layers) {
     narrowest = std::min(narrowest, layer.k_head_dim);
     if (layer.v_head_dim != 0) narrowest = std::min(narrowest, layer.v_head_dim);
   }
   return static_cast<uint32_t>(AlignUp(CeilDiv(kMinTileSymbols, narrowest), kTileTokensMultiple));
+}
+
+RopeState StoredRopeState(ProfileId profile) {
+  return profile == ProfileId::kQ4 ? RopeState::kUnrotated : RopeState::kRotated;
 }
 
 CellSet CellsOfView(const CellMap& cells, const KvView& view, uint32_t view_token, uint32_t num_tokens) {
@@ -126,6 +138,7 @@ absl::Status SectionEncoder::Encode(const ContainerHeader& header, const Section
     TileEntry tile;
     tile.offset = static_cast<uint32_t>(section.bytes.size());
     context.rope_row = row;
+    context.sink_rows = SinkRows(header.token_begin + row, geometry.tokens);
     KDN_ASSIGN_OR_RETURN(
         tile.profile, encoder_.Encode(geometry, ByteSpan(rows, geometry.raw_bytes()), profile, section.bytes, context));
     tile.length = static_cast<uint32_t>(section.bytes.size() - tile.offset);

@@ -11,7 +11,7 @@
 namespace kdn {
 namespace {
 
-constexpr ProfileId kEncodable[] = {ProfileId::kRaw, ProfileId::kLossless, ProfileId::kInt8};
+constexpr ProfileId kEncodable[] = {ProfileId::kRaw, ProfileId::kLossless, ProfileId::kInt8, ProfileId::kQ4};
 
 absl::Status CheckCall(const TileGeometry& geometry, size_t rows_bytes, Isa isa) {
   KDN_RETURN_IF_ERROR(ValidateTileGeometry(geometry));
@@ -30,6 +30,9 @@ absl::Status UnknownProfile(ProfileId profile) {
 // Below this a coded tile is worth its decoding.
 size_t WorthwhileBytes(size_t raw_bytes) { return raw_bytes - raw_bytes / TileEncoder::kMinGainDivisor; }
 
+// A q4 tile that saves less than a quarter is better stored exactly.
+constexpr size_t kQ4MinGainDivisor = 4;
+
 }  // namespace
 
 std::string EncodableProfileNames() {
@@ -46,8 +49,8 @@ absl::Status CheckEncodable(ProfileId profile) {
 
 absl::Status CheckEncodable(ProfileId profile, DType dtype) {
   KDN_RETURN_IF_ERROR(CheckEncodable(profile));
-  if (profile == ProfileId::kInt8 && dtype == DType::kFp32) {
-    return InvalidArgument("profile int8 is not for ", DTypeName(dtype), " KV: raw or lossless");
+  if ((profile == ProfileId::kInt8 || profile == ProfileId::kQ4) && dtype == DType::kFp32) {
+    return InvalidArgument("profile ", ProfileName(profile), " is not for ", DTypeName(dtype), " KV: raw or lossless");
   }
   return absl::OkStatus();
 }
@@ -56,19 +59,38 @@ absl::StatusOr<ProfileId> TileEncoder::Encode(const TileGeometry& geometry, Byte
                                               std::vector<uint8_t>& out, TileContext context) {
   KDN_RETURN_IF_ERROR(CheckCall(geometry, rows.size(), isa_));
   KDN_RETURN_IF_ERROR(CheckEncodable(wanted, geometry.dtype));
-  if (context.rope != nullptr) rows = Unrotated(geometry, rows, context);
+  if (wanted == ProfileId::kQ4) return EncodeQ4(geometry, rows, out, context);
+  if (context.rope != nullptr) {
+    LoadValues(geometry, rows, context);
+    rows = StoredRows(geometry);
+  }
   if (wanted == ProfileId::kInt8 && Int8Codes(geometry.dtype)) return EncodeInt8(geometry, rows, out);
   return EncodeExactly(geometry, rows, wanted, out);
 }
 
-ByteSpan TileEncoder::Unrotated(const TileGeometry& geometry, ByteSpan rows, TileContext context) {
-  const codec_internal::RowKernels& kernels = codec_internal::RowKernelsFor(isa_);
+void TileEncoder::LoadValues(const TileGeometry& geometry, ByteSpan rows, TileContext context) {
   values_.resize(geometry.elements());
-  kernels.widen(geometry.dtype, rows.data(), geometry.elements(), values_.data());
+  codec_internal::RowKernelsFor(isa_).widen(geometry.dtype, rows.data(), geometry.elements(), values_.data());
+  if (context.rope == nullptr) return;
   context.rope->Apply(isa_, context.rope_row, geometry.tokens, geometry.dim, values_.data());
-  stored_rows_.resize(rows.size());
-  kernels.narrow(geometry.dtype, values_.data(), geometry.elements(), stored_rows_.data());
+}
+
+ByteSpan TileEncoder::StoredRows(const TileGeometry& geometry) {
+  stored_rows_.resize(geometry.raw_bytes());
+  codec_internal::RowKernelsFor(isa_).narrow(geometry.dtype, values_.data(), geometry.elements(), stored_rows_.data());
   return stored_rows_;
+}
+
+absl::StatusOr<ProfileId> TileEncoder::EncodeQ4(const TileGeometry& geometry, ByteSpan rows, std::vector<uint8_t>& out,
+                                                TileContext context) {
+  if (context.sink_rows > geometry.tokens) {
+    return InvalidArgument("tile: ", context.sink_rows, " sink rows of ", geometry.tokens);
+  }
+  LoadValues(geometry, rows, context);
+  const bool gains = Q4TileBytes(geometry, context.sink_rows) <= rows.size() - rows.size() / kQ4MinGainDivisor;
+  if (gains && q4_.Encode(geometry, values_, context.sink_rows, out)) return ProfileId::kQ4;
+  if (context.rope != nullptr) rows = StoredRows(geometry);
+  return EncodeExactly(geometry, rows, ProfileId::kLossless, out);
 }
 
 absl::StatusOr<ProfileId> TileEncoder::EncodeExactly(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
@@ -98,6 +120,7 @@ absl::StatusOr<ProfileId> TileEncoder::EncodeInt8(const TileGeometry& geometry, 
 absl::Status TileDecoder::Decode(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows,
                                  TileContext context) {
   KDN_RETURN_IF_ERROR(CheckCall(geometry, rows.size(), isa_));
+  if (profile == ProfileId::kQ4) return DecodeQ4(geometry, coded, rows, context);
   KDN_RETURN_IF_ERROR(DecodeStored(geometry, profile, coded, rows));
   if (context.rope != nullptr) RotateStored(geometry, context, rows);
   return absl::OkStatus();
@@ -120,6 +143,24 @@ void TileDecoder::RotateStored(const TileGeometry& geometry, TileContext context
     kernels.narrow(geometry.dtype, values, elements, at);
     at += elements * DTypeBytes(geometry.dtype);
   }
+}
+
+absl::Status TileDecoder::DecodeQ4(const TileGeometry& geometry, ByteSpan coded, MutableByteSpan rows,
+                                   TileContext context) {
+  if (!Q4Codes(geometry.dtype)) return DataLoss("q4 tile of ", DTypeName(geometry.dtype));
+  KDN_RETURN_IF_ERROR(q4_.Open(geometry, coded));
+  const codec_internal::RowKernels& kernels = codec_internal::RowKernelsFor(isa_);
+  float* const values = BlockValues();
+  uint8_t* at = rows.data();
+  for (uint32_t row = 0; row < geometry.tokens; row += kBlockRows) {
+    const uint32_t count = std::min(kBlockRows, geometry.tokens - row);
+    const size_t elements = size_t{count} * geometry.dim;
+    q4_.Rows(row, count, values);
+    if (context.rope != nullptr) context.rope->Apply(isa_, context.rope_row + row, count, geometry.dim, values);
+    kernels.narrow(geometry.dtype, values, elements, at);
+    at += elements * DTypeBytes(geometry.dtype);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status TileDecoder::DecodeStored(const TileGeometry& geometry, ProfileId profile, ByteSpan coded,

@@ -12,6 +12,7 @@
 #include "kernels/codec/isa.h"
 #include "kernels/codec/lossless_tables.h"
 #include "kernels/codec/lossless_tile.h"
+#include "kernels/codec/q4_tile.h"
 #include "kernels/codec/rope.h"
 #include "kernels/codec/tile_geometry.h"
 #include "kernels/format/profile.h"
@@ -41,17 +42,20 @@ struct TileContext {
   // are stored as the cache holds them.
   const RopeTable* rope = nullptr;
   uint32_t rope_row = 0;
+  // Encoder: how many of the tile's first rows are attention sinks, which q4 keeps at 16 bits. At most the tile's rows.
+  uint32_t sink_rows = 0;
 };
 
 class TileEncoder {
  public:
   explicit TileEncoder(CodecTables tables = {}, Isa isa = BestIsa())
-      : tables_(tables), isa_(isa), lossless_(isa), int8_(isa) {}
+      : tables_(tables), isa_(isa), lossless_(isa), int8_(isa), q4_(isa) {}
 
   // Codes `rows` ([token][channel], geometry.raw_bytes() bytes) and appends the result to `out`. With a rope in the
   // context what is stored is unrotated in fp32, and rounded once by profiles that store elements. Returns the profile
   // used: `wanted`; or lossless where int8 is wanted and the tile holds NaN, an infinity or a magnitude too large for
-  // it, or its lossless tile is as small, or the dtype is fp8; or raw where neither gains at least raw_bytes /
+  // it, or its lossless tile is as small, or the dtype is fp8; or where q4 is wanted and the tile holds NaN, an
+  // infinity or is so short that q4 takes more than 3/4 of its bytes; or raw where neither gains at least raw_bytes /
   // kMinGainDivisor. Errors of CheckEncodable; InvalidArgument on bad geometry, a wrong size of `rows` or tables that
   // do not cover the tile; FailedPrecondition when the machine cannot run the chosen instruction set. On an error `out`
   // is unchanged.
@@ -64,12 +68,16 @@ class TileEncoder {
   absl::StatusOr<ProfileId> EncodeExactly(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
                                           std::vector<uint8_t>& out);
   absl::StatusOr<ProfileId> EncodeInt8(const TileGeometry& geometry, ByteSpan rows, std::vector<uint8_t>& out);
-  ByteSpan Unrotated(const TileGeometry& geometry, ByteSpan rows, TileContext context);
+  absl::StatusOr<ProfileId> EncodeQ4(const TileGeometry& geometry, ByteSpan rows, std::vector<uint8_t>& out,
+                                     TileContext context);
+  void LoadValues(const TileGeometry& geometry, ByteSpan rows, TileContext context);
+  ByteSpan StoredRows(const TileGeometry& geometry);
 
   CodecTables tables_;
   Isa isa_;
   LosslessTileEncoder lossless_;
   Int8TileEncoder int8_;
+  Q4TileEncoder q4_;
   std::vector<float> values_;         // rows in fp32, unrotated
   std::vector<uint8_t> stored_rows_;  // unrotated and rounded to the dtype
 };
@@ -77,7 +85,7 @@ class TileEncoder {
 class TileDecoder {
  public:
   explicit TileDecoder(CodecTables tables = {}, Isa isa = BestIsa())
-      : tables_(tables), isa_(isa), lossless_(isa), int8_(isa) {}
+      : tables_(tables), isa_(isa), lossless_(isa), int8_(isa), q4_(isa) {}
 
   // Decodes the hostile bytes `coded` into `rows` (geometry.raw_bytes() bytes), allocating nothing of their size.
   // DataLoss when they are no tile of this geometry and profile, and `rows` are then unspecified; Unimplemented for
@@ -90,6 +98,7 @@ class TileDecoder {
   static constexpr uint32_t kBlockRows = 16;  // rows in fp32 at a time, which stay in the first-level cache
 
   absl::Status DecodeStored(const TileGeometry& geometry, ProfileId profile, ByteSpan coded, MutableByteSpan rows);
+  absl::Status DecodeQ4(const TileGeometry& geometry, ByteSpan coded, MutableByteSpan rows, TileContext context);
   void RotateStored(const TileGeometry& geometry, TileContext context, MutableByteSpan rows);
   float* BlockValues();
 
@@ -97,6 +106,7 @@ class TileDecoder {
   Isa isa_;
   LosslessTileDecoder lossless_;
   Int8TileDecoder int8_;
+  Q4TileDecoder q4_;
   std::unique_ptr<float[]> block_values_;  // [kBlockRows][kMaxTileDim], made when first needed
 };
 

@@ -161,9 +161,11 @@ class Client:
           token: bearer token, blanks and newlines around it ignored; needs TLS unless the endpoint is this machine.
           call_timeout, transfer_timeout: seconds; of small calls, and of store and retrieve.
           dead_after: seconds that a server which does not answer may cost, once.
-          profile: how stored tiles are coded: "raw", "lossless" (what is loaded is what was stored, bit for bit), or
+          profile: how stored tiles are coded: "raw", "lossless" (what is loaded is what was stored, bit for bit),
             "int8" (half the bytes of bf16 or fp16 KV, each value within half a step of 1/127 of its channel's or token's
-            largest; tiles with NaN or infinities, and fp8 KV, are stored losslessly; fp32 KV is refused).
+            largest; tiles with NaN or infinities, and fp8 KV, are stored losslessly; fp32 KV is refused), or
+            "q4" (3.8 times smaller than bf16: K before its rotary embedding, 4 bits an element after a Hadamard
+            transform; positions 0 to 3 are kept at 16 bits, tiles with NaN or infinities losslessly; fp32 is refused).
           channels: TCP connections.
           codec_threads: threads that encode and decode; 0 = min(2, cores).
         """

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -193,7 +194,11 @@ ModelSpec SpecOf(const Dump& dump) {
   ModelSpec spec;
   spec.weights_digest = Sha256::Of(AsBytes("weights"));
   spec.tokenizer_digest = Sha256::Of(AsBytes("tokenizer"));
-  spec.ropes.resize(1);
+  // SmolLM2's embedding, for profiles that store K before it.
+  spec.ropes = {RopeSpec{RopeStyle::kHalfSplit, dump.dim, 0, {}, 1.0f}};
+  for (uint32_t i = 0; i < dump.dim / 2; ++i) {
+    spec.ropes[0].inv_freq.push_back(static_cast<float>(std::pow(100000.0, -2.0 * i / dump.dim)));
+  }
   spec.layers.assign(dump.layers, {AttentionKind::kFull, 0, dump.heads, dump.dim, dump.dim, 0});
   return spec;
 }
@@ -265,6 +270,7 @@ void ReportContainers(const Options& options) {
       header.token_begin = token;
       header.num_tokens = std::min<uint32_t>(256, k.tokens - token);
       header.tile_tokens = DefaultTileTokens(spec, options.profile);
+      header.rope_state = StoredRopeState(options.profile);
       header.cells = CellSet::All(cells.num_cells());
       double start = Seconds();
       const auto container = EncodeChunk(spec, cells, header, {&source, token}, options.profile).value();

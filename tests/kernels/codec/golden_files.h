@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/codec/row_kernels.h"
 #include "kernels/codec/tile_codec.h"
 #include "tests/kernels/codec/test_tiles.h"
 
@@ -19,6 +20,7 @@
 //   <dtype>.int8.rows       rows for the int8 profile, of bf16 and fp16
 //   <dtype>.int8-k, -v      their coding as K and as V
 //   <dtype>.int8-k.rows, -v.rows   what that decodes to
+//   <dtype>.q4.rows, .q4-k, -v, .q4-k.rows, -v.rows   the same for the q4 profile, of every dtype but fp32
 
 namespace kdn {
 
@@ -60,6 +62,34 @@ inline std::vector<uint8_t> GoldenInt8Rows(DType dtype) {
   set(13, 2, 0x0001);
   set(14, 3, 0x807f);
   return rows;
+}
+
+inline constexpr DType kGoldenQ4DTypes[] = {DType::kBf16, DType::kFp16, DType::kFp8E4M3, DType::kFp8E5M2};
+inline constexpr uint32_t kGoldenQ4RawRows = 1;
+
+// Rows of one block of each size.
+inline TileGeometry GoldenQ4Geometry(DType dtype, KvKind kind) { return {dtype, 7, 496, 1, 1, kind}; }
+
+inline std::string GoldenQ4Name(const TileGeometry& geometry) {
+  return std::string(DTypeName(geometry.dtype)) + (geometry.kind == KvKind::kK ? ".q4-k" : ".q4-v");
+}
+
+// KV-like rows with dead channels and a dead token.
+inline std::vector<uint8_t> GoldenQ4Rows(DType dtype) {
+  const TileGeometry geometry = GoldenQ4Geometry(dtype, KvKind::kK);
+  std::vector<uint8_t> rows = MakeRows(geometry, TilePattern::kDeadChannels, 23);
+  const size_t row_bytes = size_t{geometry.dim} * DTypeBytes(dtype);
+  std::fill_n(rows.begin() + static_cast<ptrdiff_t>(3 * row_bytes), row_bytes, uint8_t{0});
+  return rows;
+}
+
+// The coding of golden rows or a corpus seed, whether a TileEncoder would think it worthwhile or not. Empty when the
+// encoder refuses.
+inline std::vector<uint8_t> EncodeGoldenQ4(const TileGeometry& geometry, ByteSpan rows, Isa isa) {
+  std::vector<float> values(geometry.elements());
+  codec_internal::RowKernelsFor(isa).widen(geometry.dtype, rows.data(), values.size(), values.data());
+  std::vector<uint8_t> coded;
+  return Q4TileEncoder(isa).Encode(geometry, values, kGoldenQ4RawRows, coded) ? coded : std::vector<uint8_t>();
 }
 
 inline LosslessObjectSpec GoldenObjectSpec() {

@@ -53,6 +53,41 @@ void WriteInt8Golden(const fs::path& dir) {
   }
 }
 
+void WriteQ4Golden(const fs::path& dir) {
+  for (const DType dtype : kGoldenQ4DTypes) {
+    const std::vector<uint8_t> rows = GoldenQ4Rows(dtype);
+    Write(dir / (std::string(DTypeName(dtype)) + ".q4.rows"), rows);
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const TileGeometry geometry = GoldenQ4Geometry(dtype, kind);
+      const std::vector<uint8_t> coded = EncodeGoldenQ4(geometry, rows, Isa::kScalar);
+      std::vector<uint8_t> decoded(rows.size());
+      if (!TileDecoder({}, Isa::kScalar).Decode(geometry, ProfileId::kQ4, coded, decoded).ok()) std::abort();
+      Write(dir / GoldenQ4Name(geometry), coded);
+      Write(dir / (GoldenQ4Name(geometry) + ".rows"), decoded);
+    }
+  }
+}
+
+void WriteQ4TileCorpus(const fs::path& dir) {
+  for (const DType dtype : kGoldenQ4DTypes) {
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const TileGeometry geometry = {dtype, 5, 112, 0, 0, kind};
+      std::vector<uint8_t> input = {static_cast<uint8_t>(static_cast<uint8_t>(dtype) | static_cast<uint8_t>(kind) << 7),
+                                    static_cast<uint8_t>(ProfileId::kQ4), static_cast<uint8_t>(geometry.tokens),
+                                    static_cast<uint8_t>(geometry.dim / 16)};
+      const std::vector<uint8_t> rows = MakeRows(geometry, TilePattern::kDeadChannels, 9);
+      const std::vector<uint8_t> coded = EncodeGoldenQ4(geometry, rows, Isa::kScalar);
+      input.insert(input.end(), coded.begin(), coded.end());
+      const std::string name = std::string(DTypeName(dtype)) + (kind == KvKind::kK ? "-q4-k" : "-q4-v");
+      Write(dir / name, input);
+      if (dtype != DType::kBf16) continue;
+      Write(dir / (name + "-cut"), ByteSpan(input).first(input.size() - 9));
+      input[5] = 0x80;  // a base exponent below all
+      Write(dir / (name + "-base"), input);
+    }
+  }
+}
+
 void WriteGolden(const fs::path& dir) {
   for (const DType dtype : kAllDTypes) {
     const std::string name(DTypeName(dtype));
@@ -61,6 +96,7 @@ void WriteGolden(const fs::path& dir) {
     Write(dir / (name + ".lossless"), Encode(GoldenGeometry(dtype), rows, LosslessTables::BuiltIn()));
   }
   WriteInt8Golden(dir);
+  WriteQ4Golden(dir);
   const LosslessTables object = LosslessTables::Create(GoldenObjectSpec()).value();
   Write(dir / "channels.object", object.canonical_bytes());
   Write(dir / "bf16.lossless-channels", Encode(GoldenGeometry(DType::kBf16), GoldenRows(DType::kBf16), object));
@@ -118,6 +154,7 @@ int main(int argc, char** argv) {
   kdn::WriteGolden(argv[1]);
   kdn::WriteTileCorpus(argv[2]);
   kdn::WriteInt8TileCorpus(argv[2]);
+  kdn::WriteQ4TileCorpus(argv[2]);
   kdn::WriteObjectCorpus(argv[3]);
   return 0;
 }

@@ -38,6 +38,25 @@ TEST(GoldenTileTest, EveryProfileAndDtypeIsFrozen) {
   }
 }
 
+TEST(GoldenTileTest, Q4OfEveryDtypeAndKindIsFrozen) {
+  for (const DType dtype : kGoldenQ4DTypes) {
+    const std::vector<uint8_t> rows = Golden(std::string(DTypeName(dtype)) + ".q4.rows");
+    for (const KvKind kind : {KvKind::kK, KvKind::kV}) {
+      const TileGeometry geometry = GoldenQ4Geometry(dtype, kind);
+      const std::vector<uint8_t> coded = Golden(GoldenQ4Name(geometry));
+      const std::vector<uint8_t> expected = Golden(GoldenQ4Name(geometry) + ".rows");
+      for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+        if (!IsaSupported(isa)) continue;
+        SCOPED_TRACE(GoldenQ4Name(geometry) + ", " + std::string(IsaName(isa)));
+        std::vector<uint8_t> decoded(geometry.raw_bytes());
+        ASSERT_EQ(TileDecoder({}, isa).Decode(geometry, ProfileId::kQ4, coded, decoded), absl::OkStatus());
+        EXPECT_EQ(decoded, expected);
+        EXPECT_EQ(EncodeGoldenQ4(geometry, rows, isa), coded);
+      }
+    }
+  }
+}
+
 TEST(GoldenTileTest, Int8OfEveryDtypeAndKindIsFrozen) {
   for (const DType dtype : kGoldenInt8DTypes) {
     const std::vector<uint8_t> rows = Golden(std::string(DTypeName(dtype)) + ".int8.rows");
