@@ -155,6 +155,14 @@ def test_a_container_travels_out_and_in_again(daemon, tmp_path):
         assert client.retrieve(model, tokens, after).tokens_hit == 256
         assert kv.equal(before, after)
 
+        # Offered over the exact chunk, the rounded one does not take its place.
+        kdnctl(daemon.endpoint, "chunk", "rm", key, "--yes")
+        client.store(model, tokens, data)
+        put = json.loads(kdnctl(daemon.endpoint, "chunk", "put", str(saved), "-o", "json").stdout)
+        assert put["outcome"] == "kept_existing"
+        client.retrieve(model, tokens, after)
+        assert kv.equal(data, after)
+
 
 def test_fp32_is_refused_by_name(daemon):
     spec = kv.spec(layers=1, dtype=kdn.DType.FP32)
