@@ -76,6 +76,7 @@ class ModelHandle {
   ModelHandle() = default;  // valid() false: calls with it return InvalidArgument
 
   bool valid() const { return data_ != nullptr; }
+  // The rest requires valid().
   const ModelSpec& spec() const { return data_->spec; }
   const Fingerprint& fingerprint() const { return data_->fingerprint; }
   uint32_t chunk_tokens() const { return data_->chunk_tokens; }

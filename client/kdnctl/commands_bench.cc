@@ -35,8 +35,8 @@ struct Run {
 enum class Step { kDone, kNothingLeft };
 using Operation = std::function<absl::StatusOr<Step>(uint32_t worker)>;
 
-// Calls `operation(worker)` on `workers` threads for `duration_ms`, or until one finds nothing left to do; each call
-// moves `bytes`.
+// Calls `operation(worker)` on `workers` threads for `duration_ms` (but once at least), or until one finds nothing left
+// to do; each call moves `bytes`.
 absl::StatusOr<Run> Measure(uint32_t workers, int64_t duration_ms, uint64_t bytes, const Operation& operation) {
   const Clock& clock = Clock::System();
   const int64_t started = clock.MonotonicNanos();
@@ -48,7 +48,7 @@ absl::StatusOr<Run> Measure(uint32_t workers, int64_t duration_ms, uint64_t byte
   for (uint32_t worker = 0; worker < workers; ++worker) {
     threads.emplace_back([&, worker] {
       int64_t now = clock.MonotonicNanos();
-      while (now < ends && !over) {
+      do {  // once at least, so that there is something to report
         const absl::StatusOr<Step> step = operation(worker);
         failures[worker] = step.status();
         if (!step.ok() || *step == Step::kNothingLeft) {
@@ -58,7 +58,7 @@ absl::StatusOr<Run> Measure(uint32_t workers, int64_t duration_ms, uint64_t byte
         const int64_t done = clock.MonotonicNanos();
         latencies[worker].push_back(Seconds(done - now) * 1e3);
         now = done;
-      }
+      } while (now < ends && !over);
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -81,7 +81,10 @@ class Bench {
         seed_(static_cast<uint64_t>(Clock::System().WallMillis()) * 1000 + static_cast<uint64_t>(getpid()) % 1000),
         objects_(options.chunk_bytes, options.chunks, seed_) {}
   // What the bench stored belongs to nobody else: it is removed whatever happened.
-  ~Bench() { client_.admin().Delete({.fingerprint = model_.fingerprint()}, DeleteMode::kDelete).IgnoreError(); }
+  ~Bench() {
+    if (!model_.valid()) return;
+    client_.admin().Delete({.fingerprint = model_.fingerprint()}, DeleteMode::kDelete).IgnoreError();
+  }
 
   absl::Status Prepare() {
     KDN_ASSIGN_OR_RETURN(model_, client_.RegisterModel(objects_.spec(), 256, "kdnctl bench"));

@@ -223,7 +223,7 @@ ExitCode RunMaintenance(Session& session, Maintenance what) {
     case Maintenance::kDrain:
     case Maintenance::kUndrain: {
       const auto state = admin.Drain(what == Maintenance::kDrain ? DrainChange::kDrain : DrainChange::kUndo);
-      if (!state.ok()) return session.Fail("drain", state.status());
+      if (!state.ok()) return session.Fail(what == Maintenance::kDrain ? "drain" : "undrain", state.status());
       report.document["state"] = *state;
       report.tables = {{{}, {{"state", *state}}}};
       break;

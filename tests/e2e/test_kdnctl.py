@@ -112,6 +112,24 @@ def test_a_server_that_is_not_there_is_named_with_the_cause(endpoint, flags, sai
     assert said in failed.stderr and len(failed.stderr.splitlines()) == 1 and not failed.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("status", "stats", "config get", "model ls", "flush", "compact", "drain", "undrain"),
+        *("chunk ls", f"chunk inspect {'0' * 64}", f"chunk pin {'0' * 64}", f"chunk rm {'0' * 64} --yes"),
+        *("lookup --text /etc/hostname", "bench store --chunks 1", "bench retrieve --chunks 1", "bench mixed --chunks 1"),
+    ],
+)
+def test_every_command_says_that_there_is_no_server(command):
+    failed = kdnctl("127.0.0.1:1", *command.split(), check=4)
+    assert "is kdnd running there" in failed.stderr and not failed.stdout
+
+
+def test_a_bench_too_short_for_one_transfer_reports_one(server):
+    report = kdnctl(server.endpoint, *"bench retrieve --duration 1ms --rounds 1 --chunks 1 --conc 4 -o json".split())
+    assert json.loads(report.stdout)["mode"] == "retrieve"
+
+
 def test_tls_to_a_plain_server_is_one_line(server):
     failed = kdnctl(server.endpoint, "--tls", "health", check=4)
     assert "TLS" in failed.stderr and len(failed.stderr.splitlines()) == 1 and not failed.stdout
