@@ -164,8 +164,9 @@ KDN_AVX512 inline void MeasureMagnitudes(const float* values, float to_steps, Ma
   }
 }
 
+// Squared errors under a candidate, summed into 16 lanes.
 template <uint32_t kVectors>
-KDN_AVX512 inline int32_t ErrorOf(const Q4Candidate& candidate, const Magnitudes<kVectors>& block) {
+KDN_AVX512 inline __m512i ErrorLanes(const Q4Candidate& candidate, const Magnitudes<kVectors>& block) {
   const __m512i thresholds = _mm512_load_si512(candidate.cell_threshold);
   const __m512i low = _mm512_load_si512(candidate.low);
   const __m512i high = _mm512_load_si512(candidate.high);
@@ -177,7 +178,25 @@ KDN_AVX512 inline int32_t ErrorOf(const Q4Candidate& candidate, const Magnitudes
     const __m512i off = _mm512_sub_epi16(block.steps[i], level);
     sums = _mm512_add_epi32(sums, _mm512_madd_epi16(off, off));
   }
-  return _mm512_reduce_add_epi32(sums);
+  return sums;
+}
+
+// The first of the candidates with the least error.
+template <uint32_t kVectors>
+KDN_AVX512 inline uint32_t BestCandidate(const Magnitudes<kVectors>& block) {
+  static_assert(kQ4ScaleOffsets == 4);
+  const __m512i a = ErrorLanes(kQ4Candidates[0], block);
+  const __m512i b = ErrorLanes(kQ4Candidates[1], block);
+  const __m512i c = ErrorLanes(kQ4Candidates[2], block);
+  const __m512i d = ErrorLanes(kQ4Candidates[3], block);
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  const __m512i abcd = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64(abcd, 1));
+  const __m128i errors = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  __m128i least = _mm_min_epi32(errors, _mm_shuffle_epi32(errors, 0x4e));
+  least = _mm_min_epi32(least, _mm_shuffle_epi32(least, 0xb1));
+  return _tzcnt_u32(_mm_cmpeq_epi32_mask(errors, least));
 }
 
 template <uint32_t kVectors>
@@ -203,6 +222,31 @@ KDN_AVX512 inline void StoreCodes(const Q4Candidate& candidate, const Magnitudes
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * i), _mm512_cvtepi16_epi8(pairs));
     }
   }
+}
+
+// kQ4ScaleMidpoints by the top five bits of a mantissa, of which no two lie in one cell: how many lie below the cell,
+// and the one within or above it.
+struct CellMidpoints {
+  uint32_t below[32] = {};
+  uint32_t midpoint[32] = {};
+};
+
+constexpr CellMidpoints MakeCellMidpoints() {
+  CellMidpoints cells;
+  for (uint32_t cell = 0; cell < 32; ++cell) {
+    uint32_t below = 0;
+    while (below < 16 && kQ4ScaleMidpoints[below] <= cell << 18) ++below;
+    cells.below[cell] = below;
+    cells.midpoint[cell] = below < 16 ? kQ4ScaleMidpoints[below] : UINT32_MAX;
+  }
+  return cells;
+}
+
+constexpr CellMidpoints kCellMidpoints = MakeCellMidpoints();
+
+KDN_AVX512 inline __m256i LookUp32(const uint32_t* table, __m512i cells) {
+  return _mm512_castsi512_si256(
+      _mm512_permutex2var_epi32(_mm512_loadu_si512(table), cells, _mm512_loadu_si512(table + 16)));
 }
 
 struct RegisterBlocks {
@@ -233,20 +277,38 @@ struct RegisterBlocks {
     return SumLanes(sums);
   }
 
+  // Q4ScalesOf for a group at once.
   template <uint32_t kBlock>
-  KDN_AVX512 static void Quantise(const float* values, uint8_t* codes, int32_t& scale) {
+  KDN_AVX512 static void Scales(const float* energies, int32_t* scales, float* to_steps) {
+    static_assert(kQ4GroupRows == 8);
+    const __m256 roots = _mm256_sqrt_ps(_mm256_mul_ps(_mm256_loadu_ps(energies), _mm256_set1_ps(1.0f / kBlock)));
+    const __m256i bits = _mm256_castps_si256(_mm256_mul_ps(roots, _mm256_set1_ps(1.0f / (kQ4UnitsPerSigma * kBlock))));
+    const __m256i mantissas = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffff));
+    const __m512i cells = _mm512_castsi256_si512(_mm256_srli_epi32(mantissas, 18));
+    const __m256i midpoints = LookUp32(kCellMidpoints.midpoint, cells);
+    const __m256i below = LookUp32(kCellMidpoints.below, cells);
+    const __mmask8 passed = _mm256_cmpge_epu32_mask(mantissas, midpoints);
+    const __m256i index = _mm256_mask_add_epi32(below, passed, below, _mm256_set1_epi32(1));
+    const __m256i exponents = _mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127));
+    const __m256i found = _mm256_add_epi32(_mm256_slli_epi32(exponents, 4), index);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(scales), found);
+    const __m512i table = _mm512_loadu_si512(kQ4ScaleMantissas);
+    const __m512i sixteenth = _mm512_castsi256_si512(_mm256_and_si256(found, _mm256_set1_epi32(15)));
+    const __m256i octave = _mm256_add_epi32(_mm256_srai_epi32(found, 4), _mm256_set1_epi32(127));
+    const __m256i factors = _mm256_or_si256(_mm256_slli_epi32(octave, 23),
+                                            _mm512_castsi512_si256(_mm512_permutexvar_epi32(sixteenth, table)));
+    const __m256 units = _mm256_mul_ps(_mm256_castsi256_ps(factors), _mm256_set1_ps(static_cast<float>(kBlock)));
+    _mm256_storeu_ps(to_steps, _mm256_div_ps(_mm256_set1_ps(static_cast<float>(kQ4UnitSteps)), units));
+  }
+
+  template <uint32_t kBlock>
+  KDN_AVX512 static void Quantise(const float* values, float to_steps, uint8_t* codes, int32_t& scale) {
     if constexpr (kBlock < 32) {
-      PlainBlocks::Quantise<kBlock>(values, codes, scale);
+      PlainBlocks::Quantise<kBlock>(values, to_steps, codes, scale);
     } else {
       Magnitudes<kBlock / 32> block;
-      MeasureMagnitudes(values, StepsOfScale<kBlock>(scale), block);
-      uint32_t best = 0;
-      int32_t least = INT32_MAX;
-      for (uint32_t k = 0; k < kQ4ScaleOffsets; ++k) {
-        const int32_t error = ErrorOf(kQ4Candidates[k], block);
-        best = error < least ? k : best;
-        least = error < least ? error : least;
-      }
+      MeasureMagnitudes(values, to_steps, block);
+      const uint32_t best = BestCandidate(block);
       scale += static_cast<int32_t>(best) * kQ4ScaleOffsetStep + kQ4FirstScaleOffset;
       StoreCodes(kQ4Candidates[best], block, codes);
     }

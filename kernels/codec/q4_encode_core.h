@@ -59,18 +59,6 @@ KDN_INLINE float FactorOfQ4Scale(int32_t scale) {
   return BitsFloat(static_cast<uint32_t>((scale >> 4) + 127) << 23 | kQ4ScaleMantissas[scale & 15]);
 }
 
-// The table entry nearest to what the energy of a transformed block suggests.
-template <uint32_t kBlock>
-KDN_INLINE float FactorByEnergy(float energy) {
-  return std::sqrt(energy * (1.0f / kBlock)) * (1.0f / (kQ4UnitsPerSigma * kBlock));
-}
-
-// What turns a transformed value into sixteenths of a level's unit.
-template <uint32_t kBlock>
-KDN_INLINE float StepsOfScale(int32_t scale) {
-  return static_cast<float>(kQ4UnitSteps) / (FactorOfQ4Scale(scale) * kBlock);
-}
-
 template <uint32_t kBlock>
 KDN_INLINE void StoreZeroBlock(uint8_t* codes, int32_t& scale) {
   scale = kQ4ZeroScale;
@@ -92,6 +80,10 @@ KDN_INLINE int32_t Q4ErrorOf(const Q4Candidate& candidate, const int16_t* __rest
   }
   return error;
 }
+
+// Rows whose blocks are transformed before the first of them is quantised: each step waits for the one before it, so
+// that a processor needs several blocks at once.
+inline constexpr uint32_t kQ4GroupRows = 8;
 
 // Transform and quantisation of one block, for compilers to vectorise. The AVX-512 set has its own.
 struct PlainBlocks {
@@ -115,12 +107,22 @@ struct PlainBlocks {
     return EnergyOf<kBlock>(out);
   }
 
-  // Codes a transformed block whose scale by energy is `scale`, which is replaced by the best one.
+  // The scales that the energies of a group's blocks suggest, and what turns values into sixteenths of a level's unit.
+  // Entries of blocks that are not coded may be anything.
   template <uint32_t kBlock>
-  KDN_INLINE static void Quantise(const float* __restrict values, uint8_t* __restrict codes, int32_t& scale) {
+  KDN_INLINE static void Scales(const float* energies, int32_t* scales, float* to_steps) {
+    for (uint32_t i = 0; i < kQ4GroupRows; ++i) {
+      scales[i] = NearestQ4Scale(std::sqrt(energies[i] * (1.0f / kBlock)) * (1.0f / (kQ4UnitsPerSigma * kBlock)));
+      to_steps[i] = static_cast<float>(kQ4UnitSteps) / (FactorOfQ4Scale(scales[i]) * kBlock);
+    }
+  }
+
+  // Codes a transformed block; `scale` is replaced by the best one around it.
+  template <uint32_t kBlock>
+  KDN_INLINE static void Quantise(const float* __restrict values, float to_steps, uint8_t* __restrict codes,
+                                  int32_t& scale) {
     alignas(64) int16_t magnitudes[kBlock];
     alignas(64) uint8_t symbols[kBlock];
-    const float to_steps = StepsOfScale<kBlock>(scale);
     for (uint32_t i = 0; i < kBlock; ++i) {
       const float magnitude = BitsFloat(FloatBits(values[i] * to_steps) & 0x7fffffff);
       magnitudes[i] = static_cast<int16_t>(static_cast<int32_t>(magnitude + 0.5f));
@@ -133,12 +135,16 @@ struct PlainBlocks {
       least = error < least ? error : least;
     }
     scale += static_cast<int32_t>(best) * kQ4ScaleOffsetStep + kQ4FirstScaleOffset;
-    for (uint32_t i = 0; i < kBlock; ++i) {
-      int16_t code = 8;
-      for (const int16_t threshold : kQ4Candidates[best].thresholds) {
-        code = static_cast<int16_t>(code + (magnitudes[i] >= threshold ? 1 : 0));
+    // Threshold by threshold: compilers make vectors of blocks, not of seven thresholds.
+    alignas(64) int16_t levels[kBlock];
+    for (uint32_t i = 0; i < kBlock; ++i) levels[i] = 8;
+    for (const int16_t threshold : kQ4Candidates[best].thresholds) {
+      for (uint32_t i = 0; i < kBlock; ++i) {
+        levels[i] = static_cast<int16_t>(levels[i] + (magnitudes[i] >= threshold ? 1 : 0));
       }
-      symbols[i] = static_cast<uint8_t>(code ^ ((0u - (FloatBits(values[i]) >> 31)) & 15));
+    }
+    for (uint32_t i = 0; i < kBlock; ++i) {
+      symbols[i] = static_cast<uint8_t>(static_cast<uint32_t>(levels[i]) ^ ((0u - (FloatBits(values[i]) >> 31)) & 15));
     }
     for (uint32_t i = 0; i < kBlock / 2; ++i) {
       codes[i] = static_cast<uint8_t>(symbols[i] | symbols[i + kBlock / 2] << 4);
@@ -146,30 +152,31 @@ struct PlainBlocks {
   }
 };
 
-// Rows whose blocks are transformed before the first of them is quantised: each step waits for the one before it, so
-// that a processor needs several blocks at once.
-inline constexpr uint32_t kQ4GroupRows = 8;
-
 // Codes block `block`, from `channel` on, of up to kQ4GroupRows rows. False when one is not finite.
 template <uint32_t kBlock, typename Blocks>
 KDN_INLINE bool EncodeQ4Group(const Q4EncodeJob& job, uint32_t first, uint32_t count, uint32_t block,
                               uint32_t channel) {
   alignas(64) float transformed[kQ4GroupRows][kBlock];
-  float energies[kQ4GroupRows];
+  float energies[kQ4GroupRows] = {};
+  int32_t scales[kQ4GroupRows];
+  float to_steps[kQ4GroupRows];
   const float* means = job.means == nullptr ? nullptr : job.means + channel;
   for (uint32_t i = 0; i < count; ++i) {
     const float* values = job.values + size_t{first + i} * job.dim + channel;
     energies[i] = Blocks::template Transform<kBlock>(values, means, job.signs + channel, transformed[i]);
   }
   for (uint32_t i = 0; i < count; ++i) {
+    if (!(energies[i] < HUGE_VALF)) return false;
+  }
+  Blocks::template Scales<kBlock>(energies, scales, to_steps);
+  for (uint32_t i = 0; i < count; ++i) {
     uint8_t* codes = job.codes + (size_t{first + i} * job.dim + channel) / 2;
     int32_t& scale = job.scales[size_t{first + i} * job.blocks + block];
-    if (!(energies[i] < HUGE_VALF)) return false;
     if (energies[i] < kQ4ZeroEnergy) {
       StoreZeroBlock<kBlock>(codes, scale);
     } else {
-      scale = NearestQ4Scale(FactorByEnergy<kBlock>(energies[i]));
-      Blocks::template Quantise<kBlock>(transformed[i], codes, scale);
+      scale = scales[i];
+      Blocks::template Quantise<kBlock>(transformed[i], to_steps[i], codes, scale);
     }
   }
   return true;
