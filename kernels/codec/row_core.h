@@ -71,6 +71,30 @@ KDN_INLINE void NarrowAll(const float* __restrict values, size_t count, uint8_t*
   }
 }
 
+// NarrowAll for bf16 in half the operations, where no value of a piece needs what is special about the largest.
+KDN_INLINE void NarrowBf16(const float* __restrict values, size_t count, uint8_t* __restrict out) {
+  constexpr size_t kPiece = 512;
+  constexpr uint32_t kFirstToSaturate = 0x7f7f8000;
+  for (size_t begin = 0; begin < count; begin += kPiece) {
+    const size_t piece = count - begin < kPiece ? count - begin : kPiece;
+    const float* __restrict in = values + begin;
+    uint8_t* __restrict to = out + 2 * begin;
+    uint32_t largest = 0;
+    for (size_t i = 0; i < piece; ++i) {
+      const uint32_t magnitude = FloatBits(in[i]) & 0x7fffffff;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    if (largest >= kFirstToSaturate) {
+      NarrowAll<DType::kBf16>(in, piece, to);
+      continue;
+    }
+    for (size_t i = 0; i < piece; ++i) {
+      const uint32_t bits = FloatBits(in[i]);
+      StoreElement(static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16), to + 2 * i);
+    }
+  }
+}
+
 KDN_INLINE void WidenCore(DType dtype, const uint8_t* elements, size_t count, float* out) {
   switch (dtype) {
     case DType::kBf16:
@@ -89,7 +113,7 @@ KDN_INLINE void WidenCore(DType dtype, const uint8_t* elements, size_t count, fl
 KDN_INLINE void NarrowCore(DType dtype, const float* values, size_t count, uint8_t* out) {
   switch (dtype) {
     case DType::kBf16:
-      return NarrowAll<DType::kBf16>(values, count, out);
+      return NarrowBf16(values, count, out);
     case DType::kFp16:
       return NarrowAll<DType::kFp16>(values, count, out);
     case DType::kFp8E4M3:

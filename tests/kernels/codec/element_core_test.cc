@@ -111,5 +111,23 @@ TEST(RowKernelsTest, EveryInstructionSetConvertsAlike) {
   }
 }
 
+TEST(RowKernelsTest, RoundsManyBf16AsItRoundsOne) {
+  std::mt19937 random(2);
+  std::vector<float> values(1800);
+  for (float& value : values) value = BitsFloat((static_cast<uint32_t>(random()) & 0x80ffffff) | 0x3f000000);
+  // Saturating, infinite and not a number: in the second and the last of the pieces that are looked at together.
+  values[700] = -3.4e38f;
+  values[1799] = INFINITY;
+  values[1600] = BitsFloat(0xffc00001);
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (!IsaSupported(isa)) continue;
+    std::vector<uint8_t> narrow(2 * values.size());
+    codec_internal::RowKernelsFor(isa).narrow(DType::kBf16, values.data(), values.size(), narrow.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(LoadLe<uint16_t>(narrow.data() + 2 * i), NarrowElement<DType::kBf16>(values[i])) << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kdn
