@@ -18,7 +18,7 @@ constexpr uint64_t kPosition = 1000;
 // A bf16 cache in plain memory: [layer][K, V][head][token][channel].
 class PlainCache {
  public:
-  explicit PlainCache(const ModelSpec& spec) : spec_(spec) {
+  explicit PlainCache(const ModelSpec& spec) {
     size_t elements = 0;
     for (const LayerSpec& layer : spec.layers) {
       elements += size_t{kTokens} * layer.num_kv_heads * (layer.k_head_dim + layer.v_head_dim);
@@ -50,7 +50,6 @@ class PlainCache {
     return plane;
   }
 
-  const ModelSpec& spec_;
   std::vector<uint16_t> values_;
   KvView view_;
 };
