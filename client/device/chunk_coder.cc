@@ -114,12 +114,17 @@ IncomingContainer::Ready IncomingContainer::Advance(const Fingerprint& fingerpri
 }
 
 std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
-                                             size_t last) {
+                                             size_t last, ProfileId lossiest) {
   const DecodeTarget target{&place.view, place.view_offset, 0, place.chunk.num_tokens};
   SectionDecoder decoder(place.spec);
   for (size_t i = first; i < last; ++i) {
     const SectionEntry& section = container.header().sections[i];
     if (!container.IsTaken(section) || !SectionTouchesView(section, place.view)) continue;
+    for (const TileEntry& tile : container.header().TilesOf(section)) {
+      if (LosesNoMoreThan(tile.profile, lossiest)) continue;
+      return ContainerFault{MissReason::kIncompatible, StrCat("stored as ", ProfileName(tile.profile),
+                                                              ", accepted up to ", ProfileName(lossiest))};
+    }
     const absl::Status status = decoder.Decode(container.header(), section, container.SectionBytes(section), target);
     if (status.ok()) continue;
     return FaultOf(Annotate(status, StrCat("layer ", section.layer, ", head ", section.head_begin)));

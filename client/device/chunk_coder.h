@@ -95,9 +95,10 @@ class IncomingContainer {
 };
 
 // Decodes sections [first, last) of `container`, as far as they are taken and the view holds them, into the view. Every
-// byte written was checked against its section's checksum before. After a fault the chunk's rows are unspecified.
+// byte written was checked against its section's checksum before. A tile that loses more than `lossiest` is the fault
+// kIncompatible. After a fault the chunk's rows are unspecified.
 std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
-                                             size_t last);
+                                             size_t last, ProfileId lossiest);
 
 }  // namespace kdn
 

@@ -34,14 +34,8 @@ absl::StatusOr<ClientOptions> ReadOptions(const kdn_client_options* from) {
   options.channels = read.channels;
   options.transfer_threads = read.transfer_threads;
   options.codec_threads = read.codec_threads;
-  if (read.profile != nullptr) {
-    const std::optional<ProfileId> profile = ParseProfile(read.profile);
-    if (!profile.has_value()) {
-      return InvalidArgument("options: there is no profile \"", OrEmpty(read.profile), "\", only ",
-                             EncodableProfileNames());
-    }
-    options.profile = *profile;
-  }
+  KDN_ASSIGN_OR_RETURN(const std::optional<ProfileId> profile, ReadProfile(read.profile));
+  options.profile = profile.value_or(options.profile);
   return options;
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@
 #include "client/kdn/client_impl.h"
 #include "client/kdn/kdn.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/tile_codec.h"
 
 // What the files behind kdn.h share.
 
@@ -60,6 +62,14 @@ kdn_status Guarded(Body body) noexcept {
   } catch (...) {
     return Report(absl::InternalError("unexpected exception"));
   }
+}
+
+// The profile of that name; nullopt for NULL. InvalidArgument, listing them, when there is no such one.
+inline absl::StatusOr<std::optional<ProfileId>> ReadProfile(const char* name) {
+  if (name == nullptr) return std::optional<ProfileId>();
+  const std::optional<ProfileId> profile = ParseProfile(name);
+  if (profile.has_value()) return profile;
+  return InvalidArgument("there is no profile \"", std::string_view(name), "\", only ", EncodableProfileNames());
 }
 
 inline std::string_view OrEmpty(const char* text) { return text == nullptr ? std::string_view() : text; }

@@ -162,13 +162,7 @@ kdn_status kdn_submit_store(kdn_client* client, const kdn_model* model, const kd
     store.document = OrEmpty(read.document);
     store.ttl_ms = read.ttl_ms;
     if (read.fail_when_staging_full != 0) store.when_staging_full = kdn::WhenStagingFull::kFail;
-    if (read.profile != nullptr) {
-      store.profile = kdn::ParseProfile(read.profile);
-      if (!store.profile.has_value()) {
-        return InvalidArgument("there is no profile \"", OrEmpty(read.profile), "\", only ",
-                               kdn::EncodableProfileNames());
-      }
-    }
+    KDN_ASSIGN_OR_RETURN(store.profile, kdn::c_api::ReadProfile(read.profile));
     const bool with_text = read.text_utf8 != nullptr;
     kdn::TextRef text;
     if (with_text) text.utf8 = std::string_view(read.text_utf8, read.text_utf8_size);
@@ -197,6 +191,7 @@ kdn_status kdn_submit_retrieve(kdn_client* client, const kdn_model* model, const
     kdn::RetrieveOptions retrieve;
     retrieve.span = tokens.options;
     retrieve.timeout_ms = read.timeout_ms;
+    KDN_ASSIGN_OR_RETURN(retrieve.lossiest, kdn::c_api::ReadProfile(read.lossiest));
     auto job = std::make_shared<kdn::RetrieveJob>(model->handle, view, retrieve);
     job->token_ids.assign(tokens.token_ids.begin(), tokens.token_ids.end());
     KDN_ASSIGN_OR_RETURN(const kdn_op enlisted, kdn::c_api::Enlist(client));

@@ -181,6 +181,9 @@ struct ChunkMiss {
 struct RetrieveOptions {
   SpanOptions span;
   int64_t timeout_ms = 0;  // 0 = ClientOptions::transfer_timeout_ms
+  // Chunks stored at a lossier profile are a miss (MissReason::kIncompatible), never loaded unasked. nullopt =
+  // ClientOptions::profile: who stores exact KV gets exact KV.
+  std::optional<ProfileId> lossiest;
 };
 
 struct RetrieveResult {

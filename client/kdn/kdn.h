@@ -303,6 +303,8 @@ KDN_API void kdn_store_options_init(kdn_store_options* options);
 typedef struct kdn_retrieve_options {
   size_t struct_size;
   int64_t timeout_ms;
+  const char*
+      lossiest; /* a chunk stored at a lossier profile is a miss ("incompatible"); NULL = the client's profile */
 } kdn_retrieve_options;
 KDN_API void kdn_retrieve_options_init(kdn_retrieve_options* options);
 

@@ -178,7 +178,8 @@ void RetrieveOperation::Decode(uint32_t chunk, const Part& part, size_t first_se
   if (client_.clock().MonotonicNanos() >= limits_.deadline_nanos) {
     return SetFault(chunk, {MissReason::kTimeout, "deadline passed before it was decoded"});
   }
-  std::optional<ContainerFault> fault = DecodeSections(PlaceOf(chunk), part.container, first_section, last_section);
+  std::optional<ContainerFault> fault = DecodeSections(PlaceOf(chunk), part.container, first_section, last_section,
+                                                       job_.options.lossiest.value_or(client_.options().profile));
   if (fault.has_value()) SetFault(chunk, *std::move(fault));
 }
 

@@ -23,6 +23,10 @@ inline constexpr uint8_t kMaxProfileId = 5;
 std::string_view ProfileName(ProfileId profile);
 std::optional<ProfileId> ParseProfile(std::string_view name);
 
+// Whether KV stored as `stored` may be given to who accepts `lossiest`. From exact to lossiest: raw and lossless; int8;
+// q4; transform and cachegen, which have levels of their own.
+bool LosesNoMoreThan(ProfileId stored, ProfileId lossiest);
+
 }  // namespace kdn
 
 #endif  // KDN_KERNELS_FORMAT_PROFILE_H_

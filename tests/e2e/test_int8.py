@@ -115,8 +115,26 @@ def test_the_first_profile_of_a_chunk_stays(daemon, first, second):
         assert again.chunks_skipped == 1 and again.bytes_sent == 0
         assert inspect(daemon, client, model, tokens)["profile"] == first
         loaded = kv.empty(spec, 256)
-        client.retrieve(model, tokens, loaded)
+        client.retrieve(model, tokens, loaded, lossiest="int8")
         assert kv.equal(data, loaded) == (first == "lossless")
+
+
+def test_rounded_values_are_a_miss_for_who_did_not_ask_for_them(daemon):
+    spec = kv.spec(layers=2, head_dim=64)
+    tokens, data = list(range(512)), kv.make(spec, 512)
+    with kv.connect(daemon.endpoint) as exact, kv.connect(daemon.endpoint, profile="q4") as coarse:
+        model = exact.register_model(spec)
+        exact.store(model, tokens[:256], [tuple(x[:, :256] for x in pair) for pair in data])
+        exact.store(model, tokens, data, profile="int8")
+        loaded = kv.empty(spec, 512)
+        got = exact.retrieve(model, tokens, loaded)
+        assert got.tokens_hit == 256
+        assert kv.equal(*([tuple(x[:, :256] for x in pair) for pair in pairs] for pairs in (data, loaded)))
+        assert got.misses == {"incompatible": 1}
+        assert exact.retrieve(model, tokens, loaded, lossiest="int8").tokens_hit == 512
+        assert coarse.retrieve(coarse.register_model(spec), tokens, loaded).tokens_hit == 512
+        with pytest.raises(kdn.KdnError, match='no profile "int9"'):
+            exact.retrieve(model, tokens, loaded, lossiest="int9")
 
 
 def test_ranks_of_different_profiles_share_a_chunk(daemon, tmp_path):
@@ -128,7 +146,7 @@ def test_ranks_of_different_profiles_share_a_chunk(daemon, tmp_path):
             held = [tuple(x[rank : rank + 1] for x in pair) for pair in data]
             client.store(model, tokens, held, head_begin=rank, profile=profile)
         loaded = kv.empty(spec, 256)
-        assert client.retrieve(model, tokens, loaded).tokens_hit == 256
+        assert client.retrieve(model, tokens, loaded, lossiest="int8").tokens_hit == 256
         assert all(np.array_equal(x[0], y[0]) for a, b in zip(data, loaded) for x, y in zip(a, b))
         assert largest_error(data, loaded) <= 1
         shown = inspect(daemon, client, model, tokens)
@@ -148,11 +166,11 @@ def test_a_container_travels_out_and_in_again(daemon, tmp_path):
         key = client.chunk_digests(model, tokens)[0].hex()
         kdnctl(daemon.endpoint, "chunk", "get", key, "--out", str(saved))
         before = kv.empty(spec, 256)
-        client.retrieve(model, tokens, before)
+        client.retrieve(model, tokens, before, lossiest="int8")
         kdnctl(daemon.endpoint, "chunk", "rm", key, "--yes")
         kdnctl(daemon.endpoint, "chunk", "put", str(saved))
         after = kv.empty(spec, 256)
-        assert client.retrieve(model, tokens, after).tokens_hit == 256
+        assert client.retrieve(model, tokens, after, lossiest="int8").tokens_hit == 256
         assert kv.equal(before, after)
 
         # Offered over the exact chunk, the rounded one does not take its place.

@@ -349,17 +349,23 @@ class Client:
         head_begin: int = 0,
         extra_keys: Sequence[str] = (),
         timeout: float = 0.0,
+        lossiest: Optional[str] = None,
     ) -> Operation[RetrieveResult]:
         """Starts loading the KV of token_ids[first_token:] into the arrays of `kv`, which are written until it is complete.
 
         Arguments, shapes and errors as for store_async: the arrays end at a chunk boundary or with token_ids. NumPy
         arrays must be writable, and no two elements may share memory.
+
+        lossiest: chunks stored at a lossier profile are misses ("incompatible"), never loaded unasked; None = the
+        client's profile.
         """
         span = _Span(token_ids, first_token, extra_keys)
         view = view_of(model.spec, kv, head_begin, writable=True)
         options = ffi.new("kdn_retrieve_options*")
         lib.kdn_retrieve_options_init(options)
         options.timeout_ms = int(timeout * 1000)
+        keep = [ffi.new("char[]", lossiest.encode())] if lossiest is not None else []
+        options.lossiest = keep[0] if keep else ffi.NULL
         op = ffi.new("kdn_op*")
         return self._submit(
             op, view, lambda native: lib.kdn_submit_retrieve(native, model._handle, span.native, view.view, options, op)

@@ -241,5 +241,15 @@ TEST(ProfileTest, NamesRoundTrip) {
   EXPECT_FALSE(ParseProfile("gzip").has_value());
 }
 
+TEST(ProfileTest, WhoAcceptsAProfileAcceptsThoseThatLoseLess) {
+  EXPECT_TRUE(LosesNoMoreThan(ProfileId::kRaw, ProfileId::kLossless));
+  EXPECT_TRUE(LosesNoMoreThan(ProfileId::kLossless, ProfileId::kRaw));
+  EXPECT_FALSE(LosesNoMoreThan(ProfileId::kInt8, ProfileId::kLossless));
+  EXPECT_TRUE(LosesNoMoreThan(ProfileId::kLossless, ProfileId::kInt8));
+  EXPECT_TRUE(LosesNoMoreThan(ProfileId::kInt8, ProfileId::kQ4));
+  EXPECT_FALSE(LosesNoMoreThan(ProfileId::kQ4, ProfileId::kInt8));
+  EXPECT_FALSE(LosesNoMoreThan(static_cast<ProfileId>(200), ProfileId::kTransform));
+}
+
 }  // namespace
 }  // namespace kdn
