@@ -22,6 +22,16 @@ uint32_t CellOfSection(const CellMap& cells, const SectionEntry& section) {
   return cells.CellOf(section.layer, section.head_begin);
 }
 
+// Whether K of the section was rounded after its rotary embedding was taken off, and will be once more: also tiles of
+// exact profiles are then not what was stored, but as close to it as int8's.
+bool LosesToRotation(const ModelSpec& spec, const ContainerHeader& header, const SectionEntry& section) {
+  if (header.rope_state == RopeState::kRotated || section.kind == SectionKind::kV) return false;
+  for (uint32_t layer = section.layer; layer < uint32_t{section.layer} + section.layer_count; ++layer) {
+    if (spec.ropes[spec.layers[layer].rope_index].style != RopeStyle::kNone) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const CellSet& wanted, ProfileId profile) {
@@ -120,6 +130,10 @@ std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const Inco
   for (size_t i = first; i < last; ++i) {
     const SectionEntry& section = container.header().sections[i];
     if (!container.IsTaken(section) || !SectionTouchesView(section, place.view)) continue;
+    if (LosesToRotation(place.spec, container.header(), section) && !LosesNoMoreThan(ProfileId::kInt8, lossiest)) {
+      return ContainerFault{MissReason::kIncompatible,
+                            StrCat("K is stored before its rotary embedding, accepted up to ", ProfileName(lossiest))};
+    }
     for (const TileEntry& tile : container.header().TilesOf(section)) {
       if (LosesNoMoreThan(tile.profile, lossiest)) continue;
       return ContainerFault{MissReason::kIncompatible, StrCat("stored as ", ProfileName(tile.profile),

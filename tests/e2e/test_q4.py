@@ -87,6 +87,21 @@ def test_tiles_it_cannot_hold_stay_exact_and_show_it(daemon):
         assert tiles(daemon, client, model, tokens) == [{"q4": 7, "lossless": 1}]
 
 
+def test_only_who_accepts_q4_is_given_it_even_where_no_tile_is_q4(daemon):
+    spec = kv.spec(layers=1, head_dim=64)
+    tokens, data = list(range(4)), kv.make(spec, 4)  # so short that its tiles are exact, of K that was unrotated
+    with kv.connect(daemon.endpoint) as client:
+        model = client.register_model(spec)
+        client.store(model, tokens, data, profile="q4")
+        shown = tiles(daemon, client, model, tokens)
+        assert "q4" not in shown[0]
+        loaded = kv.empty(spec, 4)
+        missed = client.retrieve(model, tokens, loaded)
+        assert missed.tokens_hit == 0 and "rotary" in str(missed)
+        assert client.retrieve(model, tokens, loaded, lossiest="q4").tokens_hit == 4
+        assert np.array_equal(loaded[0][1], data[0][1])
+
+
 def test_fp32_is_refused_by_name(daemon):
     spec = kv.spec(layers=1, head_dim=64, dtype=kdn.DType.FP32)
     data = [tuple(np.ones((2, 256, 64), np.float32) for _ in range(2))]
