@@ -394,6 +394,7 @@ TEST_F(ClientFaultTest, ABusyServerIsNotGivenUp) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(client_->Lookup(model_, tokens_, lookup).status()));
   EXPECT_EQ(client_->counters().breaker, BreakerState::kClosed);
   release.Notify();
+  server_.Stop();
 }
 
 TEST(ClientBreakerTest, ADeadServerIsRefusedAtOnceUntilItAnswersAgain) {

@@ -90,25 +90,29 @@ class FakeServer final : public v1::Kdn::Service, public v1::Admin::Service {
   std::unique_ptr<grpc::Server> server_;
 };
 
-// Holds every Retrieve before its frame `frame`, once: a second Retrieve needs another gate. Outlives those it holds.
+// Holds every Retrieve before its frame `frame` until Open.
 class FrameGate {
  public:
   FrameGate(FakeServer& server, size_t frame) {
-    server.BeforeFrame([this, frame](size_t i, grpc::ServerContext*) {
+    server.BeforeFrame([state = state_, frame](size_t i, grpc::ServerContext*) {
       if (i == frame) {
-        reached_.Notify();
-        opened_.WaitForNotification();
+        state->reached.Notify();
+        state->opened.WaitForNotification();
       }
       return true;
     });
   }
 
-  void AwaitReached() { reached_.WaitForNotification(); }
-  void Open() { opened_.Notify(); }
+  void AwaitReached() { state_->reached.WaitForNotification(); }
+  void Open() { state_->opened.Notify(); }
 
  private:
-  absl::Notification reached_;
-  absl::Notification opened_;
+  struct State {
+    absl::Notification reached;
+    absl::Notification opened;
+  };
+  // Shared with the server's threads: one may still be waking up when the gate is gone.
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 }  // namespace kdn::testing
