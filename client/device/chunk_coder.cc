@@ -17,13 +17,13 @@ ContainerFault FaultOf(const absl::Status& status) {
   return {reason, std::string(FromAbsl(status.message()))};
 }
 
-// Sections of foundation profiles hold one layer and head; those of wider scopes belong to the cell of their first.
+// A section lies within one cell (CheckAgainstModel).
 uint32_t CellOfSection(const CellMap& cells, const SectionEntry& section) {
   return cells.CellOf(section.layer, section.head_begin);
 }
 
 // Whether K of the section was rounded after its rotary embedding was taken off, and will be once more: also tiles of
-// exact profiles are then not what was stored, but as close to it as int8's.
+// exact profiles are then not what was stored. Only q4 stores K so; in fp8 the two roundings lose more than int8 may.
 bool LosesToRotation(const ModelSpec& spec, const ContainerHeader& header, const SectionEntry& section) {
   if (header.rope_state == RopeState::kRotated || section.kind == SectionKind::kV) return false;
   for (uint32_t layer = section.layer; layer < uint32_t{section.layer} + section.layer_count; ++layer) {
@@ -130,7 +130,7 @@ std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const Inco
   for (size_t i = first; i < last; ++i) {
     const SectionEntry& section = container.header().sections[i];
     if (!container.IsTaken(section) || !SectionTouchesView(section, place.view)) continue;
-    if (LosesToRotation(place.spec, container.header(), section) && !LosesNoMoreThan(ProfileId::kInt8, lossiest)) {
+    if (LosesToRotation(place.spec, container.header(), section) && !LosesNoMoreThan(ProfileId::kQ4, lossiest)) {
       return ContainerFault{MissReason::kIncompatible,
                             StrCat("K is stored before its rotary embedding, accepted up to ", ProfileName(lossiest))};
     }

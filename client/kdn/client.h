@@ -63,9 +63,10 @@ struct ClientOptions {
   uint32_t channels = 1;          // TCP connections, 1 to kMaxChannels; bulk calls take turns
   uint32_t transfer_threads = 4;  // Store and Retrieve that make progress at once; more are queued
   uint32_t codec_threads = 0;     // 0 = min(2, cores)
-  // How Store codes tiles where StoreOptions does not say: kRaw, kLossless or kInt8 (kernels/codec/README.md). int8
-  // changes values; it is not for fp32 KV (Store: InvalidArgument), and tiles it cannot hold are stored losslessly. A
-  // chunk keeps the profile it was stored at first.
+  // How Store codes tiles where StoreOptions does not say: kRaw, kLossless, kInt8 or kQ4 (kernels/codec/README.md).
+  // int8 and q4 change values; they are not for fp32 KV (Store: InvalidArgument), and tiles they cannot hold are stored
+  // at exact profiles (of q4: K without its rotary embedding, so that only V is exact). A chunk keeps the profile it
+  // was stored at first. Also what Retrieve accepts where RetrieveOptions does not say.
   ProfileId profile = ProfileId::kLossless;
 };
 
@@ -182,7 +183,9 @@ struct RetrieveOptions {
   SpanOptions span;
   int64_t timeout_ms = 0;  // 0 = ClientOptions::transfer_timeout_ms
   // Chunks stored at a lossier profile are a miss (MissReason::kIncompatible), never loaded unasked. nullopt =
-  // ClientOptions::profile: who stores exact KV gets exact KV.
+  // ClientOptions::profile: who stores exact KV gets exact KV. Lookup counts such chunks as hits, and Store skips what
+  // the server has: a chunk stays what its first store made it until it is deleted or evicted. What was computed on top
+  // of rounded KV should be stored at the profile it was loaded with.
   std::optional<ProfileId> lossiest;
 };
 

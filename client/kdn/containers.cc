@@ -138,6 +138,10 @@ class BorrowedContainers : public StoreSource {
 // What one header says for all of its sections: parts stored by clients of different profiles or builds may differ in
 // it.
 absl::Status CheckMergeable(const ContainerHeader& first, const ContainerHeader& other) {
+  if (first.token_begin != other.token_begin || first.num_tokens != other.num_tokens) {
+    return DataLoss("parts of chunk ", first.chunk_digest.ToShortHex(), " hold tokens [", first.token_begin, ", +",
+                    first.num_tokens, ") and [", other.token_begin, ", +", other.num_tokens, ")");
+  }
   if (first.tile_tokens == other.tile_tokens && first.rope_state == other.rope_state &&
       first.calibration == other.calibration) {
     return absl::OkStatus();

@@ -30,7 +30,8 @@ bool IsaSupported(Isa isa) {
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") && HasF16c();
     case Isa::kAvx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && IsaSupported(Isa::kAvx2);
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && IsaSupported(Isa::kAvx2);
   }
   return false;
 #else

@@ -125,7 +125,8 @@ struct PlainBlocks {
     alignas(64) uint8_t symbols[kBlock];
     for (uint32_t i = 0; i < kBlock; ++i) {
       const float magnitude = BitsFloat(FloatBits(values[i] * to_steps) & 0x7fffffff);
-      magnitudes[i] = static_cast<int16_t>(static_cast<int32_t>(magnitude + 0.5f));
+      const float shifted = magnitude + 0.5f;
+      magnitudes[i] = static_cast<int16_t>(static_cast<int32_t>(shifted));
     }
     uint32_t best = 0;
     int32_t least = INT32_MAX;

@@ -31,6 +31,12 @@ struct Q4Candidate {
   alignas(64) int16_t high[kQ4Cells];  // the level above it
 };
 
+// Of values >= 0.
+constexpr int16_t RoundHalfUp(double value) {
+  const double shifted = value + 0.5;
+  return static_cast<int16_t>(shifted);
+}
+
 constexpr std::array<Q4Candidate, kQ4ScaleOffsets> MakeQ4Candidates() {
   // 2^(-4 / 16), 2^(-2 / 16), 1, 2^(2 / 16).
   constexpr double kFactors[kQ4ScaleOffsets] = {0.84089641525371454, 0.91700404320467122, 1.0, 1.0905077326652577};
@@ -38,11 +44,11 @@ constexpr std::array<Q4Candidate, kQ4ScaleOffsets> MakeQ4Candidates() {
   for (uint32_t k = 0; k < kQ4ScaleOffsets; ++k) {
     Q4Candidate& candidate = candidates[k];
     for (uint32_t i = 0; i < 8; ++i) {
-      candidate.levels[i] = static_cast<int16_t>(kQ4Levels[8 + i] * kQ4UnitSteps * kFactors[k] + 0.5);
+      candidate.levels[i] = RoundHalfUp(kQ4Levels[8 + i] * kQ4UnitSteps * kFactors[k]);
     }
     for (uint32_t i = 0; i < 7; ++i) {
       const double middle = (kQ4Levels[8 + i] + kQ4Levels[9 + i]) / 2.0;
-      candidate.thresholds[i] = static_cast<int16_t>(middle * kQ4UnitSteps * kFactors[k] + 0.5);
+      candidate.thresholds[i] = RoundHalfUp(middle * kQ4UnitSteps * kFactors[k]);
     }
     for (uint32_t cell = 0; cell < kQ4Cells; ++cell) {
       uint32_t below = 0;

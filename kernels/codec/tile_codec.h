@@ -17,17 +17,17 @@
 #include "kernels/codec/tile_geometry.h"
 #include "kernels/format/profile.h"
 
-// Encoding and decoding of single tiles at any profile that this build knows: raw, lossless and int8. Both classes keep
-// their scratch between calls and are not thread-safe: one per thread.
+// Encoding and decoding of single tiles at any profile that this build knows: raw, lossless, int8, q4. Both classes
+// keep their scratch between calls and are not thread-safe: one per thread.
 
 namespace kdn {
 
 // OK when this build encodes at `profile`; else Unimplemented, naming it and those there are.
 absl::Status CheckEncodable(ProfileId profile);
-// Besides, InvalidArgument when the profile is not for KV of `dtype`: int8 for fp32.
+// Besides, InvalidArgument when the profile is not for KV of `dtype`: int8 and q4 for fp32.
 absl::Status CheckEncodable(ProfileId profile, DType dtype);
 
-// The profiles that this build encodes, for messages: "raw, lossless, int8".
+// The profiles that this build encodes, for messages: "raw, lossless, int8, q4".
 std::string EncodableProfileNames();
 
 // The calibration objects a coder works with. Borrowed: they outlive the coder.

@@ -70,6 +70,12 @@ class Coverage {
  private:
   absl::Status AddPlanes(const SectionEntry& section, uint32_t layer, uint32_t head) {
     const uint32_t cell = cells_.CellOf(layer, head);
+    // Sections are delivered and taken by cell: of a wider one, a reader of one cell would leave another's rows
+    // unwritten.
+    if (cell != cells_.CellOf(section.layer, section.head_begin)) {
+      return InvalidArgument("container has a section of cell ", cells_.CellOf(section.layer, section.head_begin),
+                             " that reaches into cell ", cell, " (layer ", layer, ", head ", head, ")");
+    }
     if (!header_.cells.Contains(cell)) {
       return InvalidArgument("container has a section of layer ", layer, " head ", head, ", cell ", cell,
                              ", which it does not claim");

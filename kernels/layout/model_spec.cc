@@ -51,8 +51,9 @@ absl::Status ValidateRope(const RopeSpec& rope, size_t index) {
       return InvalidArgument(where, ".inv_freq holds ", freq, ": must be finite and >= 0");
     }
   }
-  if (!std::isfinite(rope.amplitude) || rope.amplitude <= 0) {
-    return InvalidArgument(where, ".amplitude is ", rope.amplitude, ": must be finite and > 0");
+  if (!(rope.amplitude >= kMinRopeAmplitude && rope.amplitude <= kMaxRopeAmplitude)) {
+    return InvalidArgument(where, ".amplitude is ", rope.amplitude, ": must be ", kMinRopeAmplitude, " to ",
+                           kMaxRopeAmplitude);
   }
   return absl::OkStatus();
 }

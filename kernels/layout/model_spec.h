@@ -41,7 +41,7 @@ struct RopeSpec {
   uint32_t rotary_dim = 0;      // channels that rotate; even, at most the K head dim; 0 with kNone
   uint32_t rotary_offset = 0;   // first channel that rotates
   std::vector<float> inv_freq;  // rotary_dim / 2 frequencies in radians per position, all finite and >= 0
-  float amplitude = 1.0f;       // attention factor multiplied into cos and sin (YaRN's mscale); finite, > 0
+  float amplitude = 1.0f;  // attention factor multiplied into cos and sin (YaRN's mscale); kMin- to kMaxRopeAmplitude
 
   friend bool operator==(const RopeSpec&, const RopeSpec&) = default;
 };
@@ -76,6 +76,10 @@ inline constexpr uint32_t kMaxLayers = 1024;
 inline constexpr uint32_t kMaxKvHeads = 1024;
 inline constexpr uint32_t kMaxHeadDim = 1024;
 inline constexpr uint32_t kMaxRopes = 64;
+// Far beyond what models have (1 to 2): K is divided by it and multiplied again, which no dtype survives for any
+// factor.
+inline constexpr float kMinRopeAmplitude = 1.0f / 16;
+inline constexpr float kMaxRopeAmplitude = 16.0f;
 inline constexpr uint32_t kMaxExtraEntries = 64;
 inline constexpr uint32_t kMaxExtraBytes = 1024;
 inline constexpr size_t kMaxSpecBytes = size_t{1} << 20;

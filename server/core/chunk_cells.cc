@@ -32,13 +32,24 @@ uint32_t NeededRow(const CellMap& cells, uint32_t cell, uint64_t prefix_end, con
   return FirstNeededRow(band.attention, band.window, prefix_end, record.token_begin(), record.num_tokens());
 }
 
+ProfileId HighestProfile(const ContainerHeader& header) {
+  ProfileId highest = ProfileId::kRaw;
+  for (const TileEntry& tile : header.tiles) highest = std::max(highest, tile.profile);
+  return highest;
+}
+
 StorePlan PlanStore(const std::optional<v1::ChunkRecord>& row, const ContainerHeader& header, const CellMap& cells) {
   std::vector<HeldCell> held(cells.num_cells());
   if (row.has_value()) held = HeldCells(*row, cells.num_cells());
+  const ProfileId offered = HighestProfile(header);
+  const auto loses_more = [&](const HeldCell& cell) {
+    return !LosesNoMoreThan(offered, static_cast<ProfileId>(row->parts(cell.part).profile()));
+  };
   StorePlan plan;
   for (const uint32_t cell : header.cells.ToVector()) {
     const uint32_t first_row = FirstRowOfCell(header, cells, cell);
-    if (!held[cell].held() || held[cell].first_row > first_row) {
+    const bool has_more_rows = first_row < held[cell].first_row;
+    if (!held[cell].held() || (has_more_rows && !loses_more(held[cell]))) {
       v1::CellRecord& taken = plan.taken.emplace_back();
       taken.set_cell(cell);
       taken.set_first_row(first_row);

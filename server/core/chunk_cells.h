@@ -39,11 +39,14 @@ uint32_t CountHeldCells(const v1::ChunkRecord& record, uint32_t num_cells);
 // First row of `cell` that a reader of a prefix ending at `prefix_end` needs of the chunk `record` describes.
 uint32_t NeededRow(const CellMap& cells, uint32_t cell, uint64_t prefix_end, const v1::ChunkRecord& record);
 
+// The highest-numbered profile among the container's tiles: what a row says of it.
+ProfileId HighestProfile(const ContainerHeader& header);
+
 // What storing a container would do to a row.
 struct StorePlan {
   std::vector<v1::CellRecord> taken;  // cells the new part provides
   uint32_t same_cells = 0;            // there with the same content, or with more rows
-  uint32_t other_cells = 0;           // there with other content: the first stay
+  uint32_t other_cells = 0;           // there with other content: the first stay, also beside more rows that lose more
 };
 StorePlan PlanStore(const std::optional<v1::ChunkRecord>& row, const ContainerHeader& header, const CellMap& cells);
 

@@ -42,12 +42,6 @@ bool AddDocument(const std::string& tenant, const std::string& document, v1::Chu
 // The later of two expiries, of which 0 is never.
 int64_t LaterExpiry(int64_t a, int64_t b) { return a == 0 || b == 0 ? 0 : std::max(a, b); }
 
-uint8_t HighestProfile(const ContainerHeader& header) {
-  uint8_t highest = 0;
-  for (const TileEntry& tile : header.tiles) highest = std::max(highest, static_cast<uint8_t>(tile.profile));
-  return highest;
-}
-
 }  // namespace
 
 struct Storing::Upload {
@@ -231,7 +225,7 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   changed.set_expires_ms(row.has_value() ? LaterExpiry(row->expires_ms(), upload.expires_ms) : upload.expires_ms);
   v1::PartRecord part;
   part.set_header_bytes(upload.header.header_bytes);
-  part.set_profile(HighestProfile(upload.header));
+  part.set_profile(static_cast<uint32_t>(HighestProfile(upload.header)));
   for (const v1::CellRecord& cell : plan.taken) *part.add_cells() = cell;
   part.set_raw_bytes(RawBytes(*upload.model, upload.header.num_tokens, part.cells()));
   const uint64_t raw_bytes = part.raw_bytes();

@@ -98,6 +98,7 @@ def test_only_who_accepts_q4_is_given_it_even_where_no_tile_is_q4(daemon):
         loaded = kv.empty(spec, 4)
         missed = client.retrieve(model, tokens, loaded)
         assert missed.tokens_hit == 0 and "rotary" in str(missed)
+        assert client.retrieve(model, tokens, loaded, lossiest="int8").tokens_hit == 0
         assert client.retrieve(model, tokens, loaded, lossiest="q4").tokens_hit == 4
         assert np.array_equal(loaded[0][1], data[0][1])
 

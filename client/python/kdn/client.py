@@ -165,7 +165,8 @@ class Client:
             "int8" (half the bytes of bf16 or fp16 KV, each value within half a step of 1/127 of its channel's or token's
             largest; tiles with NaN or infinities, and fp8 KV, are stored losslessly; fp32 KV is refused), or
             "q4" (3.8 times smaller than bf16: K before its rotary embedding, 4 bits an element after a Hadamard
-            transform; positions 0 to 3 are kept at 16 bits, tiles with NaN or infinities losslessly; fp32 is refused).
+            transform; positions 0 to 3 are kept at 16 bits, tiles of V with NaN or infinities losslessly, while in K
+            these spread to the channel they rotate with; fp32 is refused).
           channels: TCP connections.
           codec_threads: threads that encode and decode; 0 = min(2, cores).
         """

@@ -194,6 +194,7 @@ TEST_F(ContainerTest, ModelMismatchesAreNamed) {
       {"twice", [](ContainerHeader& h) { h.sections[1] = h.sections[0]; }},
       {"layer 9", [](ContainerHeader& h) { h.sections[0].layer = 9; }},
       {"head 1", [](ContainerHeader& h) { h.sections[0].head_begin = 1; }},
+      {"reaches into cell", [](ContainerHeader& h) { h.sections[0].layer_count = 6; }},
       {"lacks rows", [](ContainerHeader& h) { h.sections.back().first_row = 16; }},
       {"start at rows", [](ContainerHeader& h) { h.sections[0].first_row = 16; }},
   };

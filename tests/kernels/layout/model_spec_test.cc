@@ -72,6 +72,9 @@ TEST(ModelSpecTest, ValidationNamesFieldAndValue) {
       {"inv_freq", [](ModelSpec& s) { s.ropes[0].inv_freq[0] = std::numeric_limits<float>::quiet_NaN(); }},
       {"inv_freq", [](ModelSpec& s) { s.ropes[0].inv_freq.pop_back(); }},
       {"amplitude", [](ModelSpec& s) { s.ropes[0].amplitude = 0; }},
+      {"amplitude", [](ModelSpec& s) { s.ropes[0].amplitude = std::numeric_limits<float>::quiet_NaN(); }},
+      {"amplitude", [](ModelSpec& s) { s.ropes[0].amplitude = 1e-39f; }},
+      {"amplitude", [](ModelSpec& s) { s.ropes[0].amplitude = 17; }},
       {"k_scales", [](ModelSpec& s) { s.k_scales = {1.0f}; }},
       {"extra",
        [](ModelSpec& s) {

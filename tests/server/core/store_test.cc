@@ -2,6 +2,7 @@
 #include <random>
 #include <thread>
 
+#include "server/core/chunk_cells.h"
 #include "tests/server/core/core_fixture.h"
 
 namespace kdn {
@@ -146,6 +147,23 @@ TEST_F(StoreTest, ReplacesASlidingCellByOneWithMoreRows) {
   }
   EXPECT_EQ(row.parts(0).raw_bytes() + row.parts(1).raw_bytes(), 32 * TokenBytes(sliding.spec));
   EXPECT_FALSE(Retrieve(sliding, 0).miss.has_value());
+}
+
+TEST_F(StoreTest, KeepsAnExactSlidingCellBesideMoreRowsThatWereRounded) {
+  const TestModel sliding(SlidingSpec(6, 16, 24), 32);
+  Register(sliding);
+  ContainerRecipe recipe = sliding.Recipe(0);
+  recipe.windowed_first_row = 16;
+  ASSERT_EQ(*store_->Store(caller_, sliding.Request(0), Share(sliding.Container(recipe))), StoreOutcome::kStored);
+  recipe.windowed_first_row = 0;
+  const std::vector<uint8_t> longer = sliding.Container(recipe);
+  absl::StatusOr<ContainerHeader> header = ParseContainerHeader(longer);
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_FALSE(PlanStore(Row(0), *header, sliding.cells).taken.empty());
+  header->tiles.front().profile = ProfileId::kQ4;
+  const StorePlan plan = PlanStore(Row(0), *header, sliding.cells);
+  EXPECT_TRUE(plan.taken.empty());
+  EXPECT_GT(plan.other_cells, 0u);
 }
 
 TEST_F(StoreTest, DropsAPartThatHoldsNothingAnyMore) {
