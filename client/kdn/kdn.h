@@ -124,7 +124,7 @@ typedef struct kdn_rope_spec {
   uint32_t style;         /* KDN_ROPE_* */
   uint32_t rotary_dim;    /* channels */
   uint32_t rotary_offset; /* first channel */
-  float amplitude;        /* 1 unless the scaling rule has an attention factor */
+  float amplitude;        /* 1 unless the scaling rule has an attention factor; 1/16 to 16 */
   const float* inv_freq;  /* [rotary_dim / 2] radians per position */
 } kdn_rope_spec;
 

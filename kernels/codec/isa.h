@@ -11,7 +11,7 @@ namespace kdn {
 enum class Isa : uint8_t {
   kScalar = 0,  // the readable reference, any machine
   kAvx2 = 1,    // with POPCNT and F16C
-  kAvx512 = 2,  // F, BW, DQ and VL
+  kAvx512 = 2,  // F, BW, DQ and VL, with BMI1 and BMI2
 };
 
 // Whether this build and this machine can run `isa`.

@@ -47,7 +47,7 @@ class RopeSpec:
     rotary_dim: int = 0  # channels that rotate
     rotary_offset: int = 0  # the first of them
     inv_freq: tuple[float, ...] = ()  # rotary_dim / 2 fp32 values, radians per position
-    amplitude: float = 1.0  # multiplied into cos and sin (YaRN's attention factor)
+    amplitude: float = 1.0  # multiplied into cos and sin (YaRN's attention factor); 1/16 to 16
 
 
 @dataclasses.dataclass(frozen=True)
