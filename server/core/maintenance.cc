@@ -25,9 +25,11 @@ void Maintenance::Start() {
   housekeeping_thread_ = std::thread([this] { Loop(kHousekeepingIntervalMs, [this] { HousekeepingStep(); }); });
   if (c_.options().sync != SyncMode::kBatch) return;
   sync_thread_ = std::thread([this] {
-    Loop(std::max<int64_t>(1, c_.options().sync_interval_ms), [this] {
+    Loop(std::max<int64_t>(1, c_.options().sync_interval_ms), [this, failing = false]() mutable {
       const absl::Status synced = SyncStep();
-      if (!synced.ok()) Log(LogLevel::kError, "sync failed", {{"error", synced.ToString()}});
+      // Once: a full disk fails every step until there is space.
+      if (!synced.ok() && !failing) Log(LogLevel::kError, "sync failed", {{"error", synced.ToString()}});
+      failing = !synced.ok();
     });
   });
 }

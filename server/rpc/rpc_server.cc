@@ -217,6 +217,7 @@ void RpcServer::Stop(absl::Duration timeout) {
     impl_->server->Shutdown(absl::ToChronoTime(deadline));
     impl_->server->Wait();
     impl_->pool->Shutdown();
+    impl_->timers.Stop();  // one may still hold a call that it has just ended
   });
 }
 

@@ -6,13 +6,13 @@ namespace kdn {
 
 TimerQueue::TimerQueue() : thread_([this] { Run(); }) {}
 
-TimerQueue::~TimerQueue() {
+void TimerQueue::Stop() {
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
     changed_.Signal();
   }
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 TimerQueue::Id TimerQueue::Schedule(absl::Time when, std::function<void()> function) {

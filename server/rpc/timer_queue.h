@@ -19,12 +19,15 @@ class TimerQueue {
   using Id = std::pair<absl::Time, uint64_t>;
 
   TimerQueue();
-  // Functions that are not due are dropped.
-  ~TimerQueue();
+  ~TimerQueue() { Stop(); }
   TimerQueue(const TimerQueue&) = delete;
   TimerQueue& operator=(const TimerQueue&) = delete;
 
   Id Schedule(absl::Time when, std::function<void()> function);
+  // Drops the functions that are not due and waits for one that runs; no other runs afterwards. Idempotent, from one
+  // thread at a time.
+  void Stop();
+
   // Drops the function. False when it runs, has run, or was cancelled before.
   bool Cancel(const Id& id);
 
