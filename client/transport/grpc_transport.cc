@@ -8,6 +8,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/channel_arguments.h>
 #include <grpcpp/support/sync_stream.h>
+#include <openssl/crypto.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,6 +55,14 @@ absl::StatusOr<std::string> ReadPem(const std::string& path, std::string_view op
   if (!file || text.str().empty()) return InvalidArgument("tls: ", option, " \"", path, "\" cannot be read");
   if (text.str().size() > kMaxPemBytes) return InvalidArgument("tls: ", option, " \"", path, "\" is no PEM file");
   return text.str();
+}
+
+// gRPC's threads may be in the middle of a TLS handshake that nobody waits for any more when the process ends. OpenSSL
+// would then free what they use, and they crash: so it leaves its memory to the process's end. An application that has
+// used OpenSSL before decides for itself.
+void KeepOpenSslToTheEnd() {
+  static const bool done = OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr) == 1;
+  static_cast<void>(done);
 }
 
 // The process in which this library first used gRPC; 0 before.
@@ -139,6 +148,7 @@ std::shared_ptr<grpc::Channel> GrpcTransport::MakeChannel() const {
   if (!options_.tls.has_value()) {
     return grpc::CreateCustomChannel(options_.endpoint, grpc::InsecureChannelCredentials(), args);
   }
+  KeepOpenSslToTheEnd();
   if (!options_.tls->server_name.empty()) args.SetSslTargetNameOverride(options_.tls->server_name);
   grpc::SslCredentialsOptions ssl;
   ssl.pem_root_certs = tls_files_.ca;
