@@ -62,7 +62,7 @@ CONFINED = {
     "prometheus/": ("server/metrics", "server/wiring"),
     "yaml-cpp/": ("config",),
     "spdlog/": ("kernels/base",),
-    "openssl/": ("kernels/base", "server/rpc"),
+    "openssl/": ("kernels/base", "server/rpc", "client/transport"),
     "isa-l": ("kernels/base",),
     "liburing": ("storage/file",),
     "CLI/": ("client/kdnctl",),
