@@ -17,11 +17,6 @@ ContainerFault FaultOf(const absl::Status& status) {
   return {reason, std::string(FromAbsl(status.message()))};
 }
 
-// A section lies within one cell (CheckAgainstModel).
-uint32_t CellOfSection(const CellMap& cells, const SectionEntry& section) {
-  return cells.CellOf(section.layer, section.head_begin);
-}
-
 // Whether K of the section was rounded after its rotary embedding was taken off, and will be once more: also tiles of
 // exact profiles are then not what was stored. Only q4 stores K so; in fp8 the two roundings lose more than int8 may.
 bool LosesToRotation(const ModelSpec& spec, const ContainerHeader& header, const SectionEntry& section) {
@@ -68,7 +63,7 @@ uint64_t EncodedBytesEstimate(const ChunkPlace& place, const CellSet& wanted) {
 }
 
 bool IncomingContainer::IsTaken(const SectionEntry& section) const {
-  return announced_.take.Contains(CellOfSection(cells_, section));
+  return CellsOfSection(section, cells_).Intersects(announced_.take);
 }
 
 std::optional<ContainerFault> IncomingContainer::ParseHeader(const Fingerprint& fingerprint, const ChunkId& chunk) {

@@ -62,6 +62,7 @@ bool SectionTouchesView(const SectionEntry& section, const KvView& view) {
 absl::Status SectionDecoder::Decode(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
                                     const DecodeTarget& target) {
   KDN_RETURN_IF_ERROR(CheckTarget(header, target));
+  if (section.wide) return Unimplemented("this build does not decode wide sections");
   if (HoldsKind(section, KvKind::kK) && header.rope_state == RopeState::kRotated &&
       target.position.value_or(header.token_begin) != header.token_begin) {
     return Unimplemented("K of this container is rotated for position ", header.token_begin, ", not ",

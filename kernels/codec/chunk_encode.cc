@@ -108,6 +108,7 @@ absl::StatusOr<std::vector<SectionEntry>> PlanSections(const ModelSpec& spec, co
 absl::Status SectionEncoder::Encode(const ContainerHeader& header, const SectionEntry& scope, EncodeSource source,
                                     ProfileId profile, EncodedSection& section) {
   const KvView& view = *source.view;
+  if (scope.wide) return Unimplemented("this build does not encode wide sections");
   if (view.memory == MemoryKind::kDevice) return InvalidArgument("device memory cannot be encoded on the host");
   const KvLayerView* layer = FindLayer(view, scope.layer);
   if (layer == nullptr || !HoldsHead(view, scope.head_begin)) {

@@ -46,6 +46,9 @@ enum class RopeState : uint8_t {
 // What a section holds. Persisted values.
 enum class SectionKind : uint8_t { kK = 0, kV = 1, kJointKv = 2 };
 
+// Required feature: the container has wide sections. Set exactly when it has one.
+inline constexpr uint32_t kFeatureWideSections = uint32_t{1} << 0;
+
 struct TileEntry {
   ProfileId profile = ProfileId::kRaw;
   uint32_t offset = 0;  // in the section; a multiple of kContainerAlignment
@@ -53,13 +56,15 @@ struct TileEntry {
 };
 
 // One section: K, V or both, of `layer_count` layers x `head_count` heads, over rows [first_row, num_tokens) of the
-// chunk. Foundation profiles write one layer and one head a section; wider scopes are for codecs that need them. Its
-// tiles run layer-major, then head, then kind, then row groups of tile_tokens counted from first_row (the last one may
-// be short).
+// chunk. A narrow section lies within one cell; its tiles run layer-major, then head, then kind, then row groups of
+// tile_tokens counted from first_row (the last one may be short). A wide section codes its whole scope together: one
+// tile a row group, at profile transform, which no narrow tile has. It lies within one band and belongs to the cells of
+// all its heads; its kind is kJointKv, or kK where V is derived from latents.
 struct SectionEntry {
   uint16_t layer = 0;
   uint8_t layer_count = 1;
   SectionKind kind = SectionKind::kK;
+  bool wide = false;
   uint16_t head_begin = 0;
   uint16_t head_count = 1;
   uint32_t first_row = 0;
@@ -101,6 +106,7 @@ struct ContainerHeader {
   std::span<const TileEntry> TilesOf(const SectionEntry& section) const {
     return std::span(tiles).subspan(section.tile_begin, section.tile_count);
   }
+  bool HasWideSections() const { return (required_features & kFeatureWideSections) != 0; }
 };
 
 struct ContainerSizes {
@@ -114,20 +120,36 @@ absl::StatusOr<ContainerSizes> PeekContainer(ByteSpan prelude);
 
 // The header of the container that starts with `bytes` (at least header_bytes of it; what follows is ignored). The
 // input is hostile. DataLoss when the header's CRC does not match, InvalidArgument when it contradicts itself (sections
-// that overlap, leave the body or are unaligned, tiles beyond their section, counts beyond the limits, bits out of
-// range), Unimplemented as PeekContainer.
+// that overlap, leave the body or are unaligned, tiles beyond their section or of a profile that is not for it, counts
+// beyond the limits, bits out of range), Unimplemented as PeekContainer.
 absl::StatusOr<ContainerHeader> ParseContainerHeader(ByteSpan bytes);
 
 // OK when the container fits the model: dtype, token count <= chunk length, every section inside the spec's layers and
 // heads, and exactly the sections of the cells it claims. InvalidArgument else, naming section, field and value.
 absl::Status CheckAgainstModel(const ContainerHeader& header, const ModelSpec& spec, const CellMap& cells);
 
+// Ids [begin, end) of the cells that a section belongs to: one of a narrow section, one a head of a wide one. Whoever
+// asks for any of them gets the section. Requires CheckAgainstModel OK.
+struct CellRange {
+  uint32_t begin = 0;
+  uint32_t end = 0;
+
+  bool Intersects(const CellSet& set) const {
+    for (uint32_t cell = begin; cell < end; ++cell) {
+      if (set.Contains(cell)) return true;
+    }
+    return false;
+  }
+};
+CellRange CellsOfSection(const SectionEntry& section, const CellMap& cells);
+
 // First row that `cell` holds (0 = every row); the sections of one cell agree on it. Requires CheckAgainstModel OK and
 // the cell present.
 uint32_t FirstRowOfCell(const ContainerHeader& header, const CellMap& cells, uint32_t cell);
 
 // A 64-bit digest of the coded content of one cell: over length and CRC of its sections in order, and their rows. Equal
-// for equal content whatever other cells share the container. Requirements as FirstRowOfCell.
+// for equal content whatever other cells share the container; a wide section counts, with its scope, for each of its
+// cells. Requirements as FirstRowOfCell.
 uint64_t CellContentDigest(const ContainerHeader& header, const CellMap& cells, uint32_t cell);
 
 // OK when `section_bytes` (exactly section.length of them) match the section's CRC; DataLoss else.
@@ -137,19 +159,19 @@ absl::Status VerifySection(const SectionEntry& section, ByteSpan section_bytes);
 // order with tiles of coded bytes, then Finish.
 class ContainerBuilder {
  public:
-  // Takes the identity fields of `header`; its sections, tiles, sizes are ignored.
+  // Takes the identity fields of `header`; its sections, tiles, sizes and kFeatureWideSections are ignored.
   explicit ContainerBuilder(ContainerHeader header);
 
   // Room for this many body bytes, so that adding tiles does not copy what is there. Optional.
   void ReserveBody(size_t body_bytes) { body_.reserve(body_bytes); }
 
-  // Starts a section; only scope, kind and first_row of `scope` are read.
+  // Starts a section; only scope, kind, wide and first_row of `scope` are read.
   void BeginSection(const SectionEntry& scope);
   // Appends one tile's coded bytes to the current section.
   void AddTile(ProfileId profile, ByteSpan coded);
 
-  // The container's bytes. InvalidArgument when a limit is exceeded or the tile count of a section does not match its
-  // scope. The builder is spent afterwards.
+  // The container's bytes. InvalidArgument when a limit is exceeded or tile count or profiles of a section do not match
+  // its scope. The builder is spent afterwards.
   absl::StatusOr<std::vector<uint8_t>> Finish() &&;
 
  private:

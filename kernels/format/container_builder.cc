@@ -48,7 +48,7 @@ void WriteIdentity(const ContainerHeader& header, ByteWriter& writer) {
 void WriteSection(const SectionEntry& section, ByteWriter& writer) {
   writer.U16(section.layer);
   writer.U8(section.layer_count);
-  writer.U8(static_cast<uint8_t>(section.kind));
+  writer.U8(StoredKind(section));
   writer.U16(section.head_begin);
   writer.U16(section.head_count);
   writer.U32(section.first_row);
@@ -74,6 +74,7 @@ std::vector<uint8_t> EncodeTileDirectory(const ContainerHeader& header) {
 ContainerBuilder::ContainerBuilder(ContainerHeader header) : header_(std::move(header)) {
   header_.sections.clear();
   header_.tiles.clear();
+  header_.required_features &= ~kFeatureWideSections;
 }
 
 void ContainerBuilder::BeginSection(const SectionEntry& scope) {
@@ -81,6 +82,7 @@ void ContainerBuilder::BeginSection(const SectionEntry& scope) {
   SectionEntry section = scope;
   section.offset = body_.size();
   section.tile_begin = static_cast<uint32_t>(header_.tiles.size());
+  if (section.wide) header_.required_features |= kFeatureWideSections;
   header_.sections.push_back(section);
 }
 

@@ -3,6 +3,7 @@
 
 #include "kernels/base/status.h"
 #include "kernels/format/container.h"
+#include "kernels/format/container_layout.h"
 
 // What ties a container to a model: which cells its sections make up.
 
@@ -46,6 +47,7 @@ class Coverage {
         return InvalidArgument("container lacks rows before ", section.first_row, " at layer ", layer,
                                ", which attends to all of them");
       }
+      KDN_RETURN_IF_ERROR(CheckWideKind(section, layer));
       for (uint32_t head = section.head_begin; head < static_cast<uint32_t>(section.head_begin) + section.head_count;
            ++head) {
         KDN_RETURN_IF_ERROR(AddPlanes(section, layer, head));
@@ -68,13 +70,21 @@ class Coverage {
   }
 
  private:
+  absl::Status CheckWideKind(const SectionEntry& section, uint32_t layer) const {
+    const bool latent = spec_.layers[layer].v_head_dim == 0;
+    if (!section.wide || (section.kind == SectionKind::kK) == latent) return absl::OkStatus();
+    return InvalidArgument("container has a wide section of ", latent ? "K and V" : "K alone", " at layer ", layer,
+                           ", which has ", latent ? "latents only" : "V as well");
+  }
+
   absl::Status AddPlanes(const SectionEntry& section, uint32_t layer, uint32_t head) {
     const uint32_t cell = cells_.CellOf(layer, head);
-    // Sections are delivered and taken by cell: of a wider one, a reader of one cell would leave another's rows
-    // unwritten.
-    if (cell != cells_.CellOf(section.layer, section.head_begin)) {
-      return InvalidArgument("container has a section of cell ", cells_.CellOf(section.layer, section.head_begin),
-                             " that reaches into cell ", cell, " (layer ", layer, ", head ", head, ")");
+    // Sections are delivered and taken by cell: of a narrow one that reached into another cell, a reader of one cell
+    // would leave the other's rows unwritten.
+    const CellRange own = CellsOfSection(section, cells_);
+    if (cell < own.begin || cell >= own.end) {
+      return InvalidArgument("container has a section of cell ", own.begin, " that reaches into cell ", cell,
+                             " (layer ", layer, ", head ", head, ")");
     }
     if (!header_.cells.Contains(cell)) {
       return InvalidArgument("container has a section of layer ", layer, " head ", head, ", cell ", cell,
@@ -132,6 +142,11 @@ absl::Status CheckAgainstModel(const ContainerHeader& header, const ModelSpec& s
   return coverage.CheckComplete();
 }
 
+CellRange CellsOfSection(const SectionEntry& section, const CellMap& cells) {
+  const uint32_t begin = cells.CellOf(section.layer, section.head_begin);
+  return {begin, begin + (section.wide ? section.head_count : uint32_t{1})};
+}
+
 uint32_t FirstRowOfCell(const ContainerHeader& header, const CellMap& cells, uint32_t cell) {
   const LayerBand& band = cells.BandOfCell(cell);
   for (const SectionEntry& section : header.sections) {
@@ -150,7 +165,12 @@ uint64_t CellContentDigest(const ContainerHeader& header, const CellMap& cells, 
   for (const SectionEntry& section : header.sections) {
     if (!Covers(section, band, cells.HeadOfCell(cell))) continue;
     writer.U16(section.layer);
-    writer.U8(static_cast<uint8_t>(section.kind));
+    writer.U8(StoredKind(section));
+    if (section.wide) {
+      writer.U8(section.layer_count);
+      writer.U16(section.head_begin);
+      writer.U16(section.head_count);
+    }
     writer.U32(section.first_row);
     writer.U32(section.length);
     writer.U32(section.crc32c);

@@ -122,7 +122,9 @@ SectionEntry ReadSection(ByteReader& reader) {
   SectionEntry section;
   section.layer = reader.U16();
   section.layer_count = reader.U8();
-  section.kind = static_cast<SectionKind>(reader.U8());
+  const uint8_t kind = reader.U8();
+  section.kind = static_cast<SectionKind>(kind & ~kWideSectionBit);
+  section.wide = (kind & kWideSectionBit) != 0;
   section.head_begin = reader.U16();
   section.head_count = reader.U16();
   section.first_row = reader.U32();
@@ -137,6 +139,10 @@ absl::Status CheckSection(const ContainerHeader& header, const SectionEntry& sec
   if (static_cast<uint8_t>(section.kind) > 2 || section.layer_count == 0 || section.head_count == 0) {
     return InvalidArgument(where, " has kind ", static_cast<int>(section.kind), ", ",
                            static_cast<int>(section.layer_count), " layers, ", section.head_count, " heads");
+  }
+  if (section.wide && (section.kind == SectionKind::kV || !header.HasWideSections())) {
+    return InvalidArgument(where, " is wide, of kind ", static_cast<int>(section.kind), ", in a container of features ",
+                           header.required_features);
   }
   if (section.layer + section.layer_count > static_cast<int>(kMaxLayers) ||
       section.head_begin + section.head_count > static_cast<int>(kMaxKvHeads)) {
@@ -179,6 +185,10 @@ absl::Status ReadSections(ByteReader& reader, uint32_t count, ContainerHeader& h
   if (offset != header.body_bytes) {
     return InvalidArgument("sections take ", offset, " bytes, the body has ", header.body_bytes);
   }
+  const auto is_wide = [](const SectionEntry& section) { return section.wide; };
+  if (header.HasWideSections() && std::none_of(header.sections.begin(), header.sections.end(), is_wide)) {
+    return InvalidArgument("container needs the feature of wide sections and has none");
+  }
   return absl::OkStatus();
 }
 
@@ -197,6 +207,10 @@ absl::Status ReadTiles(ByteReader& reader, ContainerHeader& header) {
       const int64_t delta = reader.SignedVarint();
       if (!reader.ok() || delta > int64_t{kMaxSectionBytes} || delta < -int64_t{kMaxSectionBytes}) {
         return InvalidArgument("tile directory ends inside, or jumps at, tile ", section.tile_begin + i);
+      }
+      if ((profile == ProfileId::kTransform) != section.wide) {
+        return InvalidArgument("tile ", section.tile_begin + i, " of a ", section.wide ? "wide" : "narrow",
+                               " section has profile ", static_cast<int>(profile));
       }
       length += delta;
       if (length < 0 || offset + length > section.length) {

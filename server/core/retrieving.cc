@@ -22,13 +22,7 @@ constexpr uint32_t kWholeReadShare = 4;
 std::vector<ByteRange> RangesOf(const ContainerHeader& header, const CellMap& map, const CellSet& cells) {
   std::vector<ByteRange> ranges;
   for (const SectionEntry& section : header.sections) {
-    bool wanted = false;
-    for (uint32_t layer = section.layer; layer < uint32_t{section.layer} + section.layer_count; ++layer) {
-      for (uint32_t head = section.head_begin; head < uint32_t{section.head_begin} + section.head_count; ++head) {
-        wanted |= cells.Contains(map.CellOf(layer, head));
-      }
-    }
-    if (!wanted) continue;
+    if (!CellsOfSection(section, map).Intersects(cells)) continue;
     const uint64_t begin = header.header_bytes + section.offset;
     if (!ranges.empty() && ranges.back().offset + ranges.back().length == begin) {
       ranges.back().length += section.length;

@@ -20,6 +20,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   if (kdn::CheckAgainstModel(*header, spec, cells).ok()) {
+    for (const kdn::SectionEntry& section : header->sections) {
+      const kdn::CellRange range = kdn::CellsOfSection(section, cells);
+      for (uint32_t cell = range.begin; cell < range.end; ++cell) {
+        if (!header->cells.Contains(cell)) std::abort();
+      }
+    }
     for (const uint32_t cell : header->cells.ToVector()) {
       if (kdn::FirstRowOfCell(*header, cells, cell) >= header->num_tokens) std::abort();
       kdn::CellContentDigest(*header, cells, cell);

@@ -160,7 +160,8 @@ TEST_F(ContainerTest, NamedLiesGetTheirCode) {
       {"magic", 0, {'X'}, absl::StatusCode::kInvalidArgument},
       {"major version", 4, {2}, absl::StatusCode::kUnimplemented},
       {"reserved", 6, {1}, absl::StatusCode::kInvalidArgument},
-      {"required feature", 8, {1}, absl::StatusCode::kUnimplemented},
+      {"required feature", 8, {2}, absl::StatusCode::kUnimplemented},
+      {"feature of wide sections without one", 8, {1}, absl::StatusCode::kInvalidArgument},
       {"huge body", 24, {0, 0, 0, 0, 0, 1}, absl::StatusCode::kInvalidArgument},
       {"section count", 32, {0xff, 0xff, 0xff, 0x00}, absl::StatusCode::kInvalidArgument},
       {"tile directory size", 36, {0xff, 0xff, 0xff, 0x7f}, absl::StatusCode::kInvalidArgument},
@@ -220,6 +221,21 @@ TEST_F(ContainerTest, CellContentDigestIgnoresCompanionsAndSeesContent) {
   recipe.salt = 1;
   const ContainerHeader other = ParseContainerHeader(testing::MakeContainer(spec, map, recipe)).value();
   EXPECT_NE(CellContentDigest(alone, map, 2), CellContentDigest(other, map, 2));
+}
+
+TEST(ContainerBuilderTest, RefusesTilesOfAnotherWidthThanTheirSection) {
+  for (const bool wide : {false, true}) {
+    ContainerHeader header;
+    header.num_tokens = 16;
+    header.tile_tokens = 16;
+    header.cells = CellSet::All(1);
+    ContainerBuilder builder(header);
+    SectionEntry scope;
+    scope.wide = wide;
+    builder.BeginSection(scope);
+    builder.AddTile(wide ? ProfileId::kRaw : ProfileId::kTransform, std::vector<uint8_t>(64));
+    EXPECT_EQ(std::move(builder).Finish().status().code(), absl::StatusCode::kInvalidArgument);
+  }
 }
 
 TEST(ContainerBuilderTest, RefusesTheWrongNumberOfTiles) {

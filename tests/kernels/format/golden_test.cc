@@ -18,15 +18,10 @@ std::vector<uint8_t> ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-TEST(GoldenContainerTest, Version1Dot0IsFrozen) {
-  const ModelSpec spec = testing::SlidingSpec(6, 16, 64);
-  const CellMap map(spec, 32);
-  testing::ContainerRecipe recipe;
-  recipe.num_tokens = 20;
-  recipe.tile_tokens = 16;
-  recipe.windowed_first_row = 3;
+void ExpectFrozen(const std::string& file, const ModelSpec& spec, const CellMap& map,
+                  const testing::ContainerRecipe& recipe) {
   const std::vector<uint8_t> built = testing::MakeContainer(spec, map, recipe);
-  const std::string path = KDN_SOURCE_DIR "/tests/kernels/format/golden/container-1.0.bin";
+  const std::string path = KDN_SOURCE_DIR "/tests/kernels/format/golden/" + file;
   if (std::getenv("KDN_WRITE_GOLDEN") != nullptr) {
     std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(built.data()), built.size());
   }
@@ -36,6 +31,26 @@ TEST(GoldenContainerTest, Version1Dot0IsFrozen) {
   const auto header = ParseContainerHeader(golden);
   ASSERT_TRUE(header.ok()) << header.status();
   EXPECT_TRUE(CheckAgainstModel(*header, spec, map).ok());
+}
+
+TEST(GoldenContainerTest, Version1Dot0IsFrozen) {
+  const ModelSpec spec = testing::SlidingSpec(6, 16, 64);
+  const CellMap map(spec, 32);
+  testing::ContainerRecipe recipe;
+  recipe.num_tokens = 20;
+  recipe.tile_tokens = 16;
+  recipe.windowed_first_row = 3;
+  ExpectFrozen("container-1.0.bin", spec, map, recipe);
+}
+
+TEST(GoldenContainerTest, WideSectionsAreFrozen) {
+  const ModelSpec spec = testing::FullAttentionSpec(3, 2, 16);
+  const CellMap map(spec, 32);
+  testing::ContainerRecipe recipe;
+  recipe.num_tokens = 20;
+  recipe.tile_tokens = 16;
+  recipe.wide = {{0, 2, 0, 2}};
+  ExpectFrozen("container-1.0-wide.bin", spec, map, recipe);
 }
 
 }  // namespace
