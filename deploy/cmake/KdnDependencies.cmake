@@ -3,6 +3,7 @@ find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(absl CONFIG REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto SSL)
+find_package(Eigen3 CONFIG REQUIRED)  # headers only, for sources that no header of ours shows
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 
 pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)

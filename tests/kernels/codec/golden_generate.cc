@@ -1,12 +1,13 @@
 // Writes the golden vectors of the tile codecs and the seeds of their fuzz corpora. Run by hand when a profile or dtype
 // is added; it refuses to touch a file that exists.
 //
-//   codec_golden_generate GOLDEN_DIR TILE_CORPUS_DIR OBJECT_CORPUS_DIR
+//   codec_golden_generate GOLDEN_DIR CORPUS_DIR
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
 
 #include "tests/kernels/codec/golden_files.h"
+#include "tests/kernels/codec/transform_objects.h"
 
 namespace kdn {
 namespace {
@@ -143,18 +144,40 @@ void WriteObjectCorpus(const fs::path& dir) {
   Write(dir / "channels", LosslessTables::Create(GoldenObjectSpec()).value().canonical_bytes());
 }
 
+// Objects of the model in tests/fuzz/transform_object_fuzz.cc.
+void WriteTransformObjectCorpus(const fs::path& dir) {
+  ModelSpec spec;
+  spec.weights_digest = Sha256::Of(AsBytes("weights"));
+  spec.tokenizer_digest = Sha256::Of(AsBytes("tokenizer"));
+  spec.ropes.resize(1);
+  spec.layers.assign(3, {AttentionKind::kFull, 0, 2, 32, 16, 0});
+  spec.layers.push_back({AttentionKind::kLatent, 0, 1, 64, 0, 0});
+  ObjectPlan plan;
+  plan.queries = 1;
+  plan.groups = {MakeGroup(spec, 1, {0, 1, 0, 1, BaseCut::kSeparate, 3}, 1),
+                 MakeGroup(spec, 1, {1, 2, 0, 1, BaseCut::kJoint, 90}, 2),
+                 MakeGroup(spec, 1, {3, 1, 0, 1, BaseCut::kSeparate, 60}, 3)};
+  const std::vector<uint8_t> bytes = ObjectBytes(spec, plan);
+  Write(dir / "three-groups", bytes);
+  Write(dir / "three-groups-cut", ByteSpan(bytes).first(bytes.size() - 17));
+  plan.groups[1].layer = 0;
+  Write(dir / "overlap", ObjectBytes(spec, plan));
+}
+
 }  // namespace
 }  // namespace kdn
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: codec_golden_generate GOLDEN_DIR TILE_CORPUS_DIR OBJECT_CORPUS_DIR\n");
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: codec_golden_generate GOLDEN_DIR CORPUS_DIR\n");
     return 1;
   }
   kdn::WriteGolden(argv[1]);
-  kdn::WriteTileCorpus(argv[2]);
-  kdn::WriteInt8TileCorpus(argv[2]);
-  kdn::WriteQ4TileCorpus(argv[2]);
-  kdn::WriteObjectCorpus(argv[3]);
+  const std::filesystem::path corpus = argv[2];
+  kdn::WriteTileCorpus(corpus / "tile_decode");
+  kdn::WriteInt8TileCorpus(corpus / "tile_decode");
+  kdn::WriteQ4TileCorpus(corpus / "tile_decode");
+  kdn::WriteObjectCorpus(corpus / "lossless_object");
+  kdn::WriteTransformObjectCorpus(corpus / "transform_object");
   return 0;
 }
