@@ -34,7 +34,7 @@ bool Int8TileEncoder::Encode(const TileGeometry& geometry, ByteSpan rows, std::v
   return true;
 }
 
-absl::Status Int8TileDecoder::Decode(const TileGeometry& geometry, ByteSpan coded, MutableByteSpan rows) {
+absl::Status CheckInt8Tile(const TileGeometry& geometry, ByteSpan coded) {
   if (!Int8Codes(geometry.dtype)) return DataLoss("int8 tile of ", DTypeName(geometry.dtype));
   const Int8TileLayout layout(geometry);
   if (coded.size() != layout.tile_bytes) {
@@ -45,11 +45,17 @@ absl::Status Int8TileDecoder::Decode(const TileGeometry& geometry, ByteSpan code
     if (!Int8ScaleValid(geometry.dtype, scale)) {
       return DataLoss("int8 tile: scale ", i, " has the bits ", scale, ", which no encoder writes");
     }
-    scales_[i] = WidenBf16(scale);
   }
   for (uint32_t i = 2 * layout.scales; i < layout.codes_offset; ++i) {
     if (coded[i] != 0) return DataLoss("int8 tile: byte ", i, " between scales and codes is ", coded[i]);
   }
+  return absl::OkStatus();
+}
+
+absl::Status Int8TileDecoder::Decode(const TileGeometry& geometry, ByteSpan coded, MutableByteSpan rows) {
+  KDN_RETURN_IF_ERROR(CheckInt8Tile(geometry, coded));
+  const Int8TileLayout layout(geometry);
+  for (uint32_t i = 0; i < layout.scales; ++i) scales_[i] = WidenBf16(LoadLe<uint16_t>(coded.data() + 2 * i));
   codec_internal::Int8KernelsFor(isa_).dequantise(geometry, coded.data() + layout.codes_offset, scales_.data(),
                                                   rows.data());
   return absl::OkStatus();

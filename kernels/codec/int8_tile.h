@@ -30,6 +30,10 @@ struct Int8TileLayout {
   explicit Int8TileLayout(const TileGeometry& geometry);
 };
 
+// OK when the hostile bytes `coded` are an int8 tile of this geometry: every code is valid under a header that is.
+// DataLoss, saying what is wrong, else.
+absl::Status CheckInt8Tile(const TileGeometry& geometry, ByteSpan coded);
+
 // Encodes tiles. Keeps its scratch between calls; not thread-safe.
 class Int8TileEncoder {
  public:

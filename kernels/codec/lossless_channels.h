@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/lossless_channels_core.h"
 #include "kernels/codec/lossless_tables.h"
 #include "kernels/codec/rans_core.h"
 #include "kernels/codec/tile_geometry.h"
@@ -13,17 +14,6 @@
 // Channel classes on their way into and out of a lossless tile. Internal to kernels/codec.
 
 namespace kdn::codec_internal {
-
-// A channel's byte in a tile: shape in bits 0..2, distance of its offset below the tile's base in bits 3..7. The
-// largest distance stands for offset 1 instead: channels of (nearly) nothing but zeros and subnormals.
-inline constexpr uint32_t kZeroDistance = 31;
-inline constexpr uint8_t kZeroOffset = 1;
-
-constexpr ChannelClass UnpackChannel(uint8_t packed, uint8_t base) {
-  const uint32_t distance = packed >> 3;
-  const uint8_t offset = distance == kZeroDistance ? kZeroOffset : static_cast<uint8_t>(base - distance);
-  return {offset, static_cast<uint8_t>(packed & 7)};
-}
 
 // Steps after which the channels repeat: one row, or two when a row is no whole number of steps.
 constexpr uint32_t PatternSteps(uint32_t dim) { return dim % kRansLanes == 0 ? dim / kRansLanes : dim / 16; }

@@ -32,19 +32,33 @@ absl::Status CheckFinished(const DecodeJob& job) {
 
 }  // namespace
 
-absl::Status LosslessTileDecoder::Decode(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded,
-                                         MutableByteSpan rows) {
+absl::Status CheckLosslessTile(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded) {
   const LosslessTileLayout layout(geometry, tables);
   if (coded.size() < layout.words_offset) {
     return DataLoss("lossless tile: ", coded.size(), " bytes, at least ", layout.words_offset, " expected");
   }
-  const uint32_t header = LoadLe<uint32_t>(coded.data());
-  const uint8_t base = static_cast<uint8_t>(header);
-  const uint64_t words_bytes = uint64_t{2} * (header >> 8);
+  const uint32_t word_count = LoadLe<uint32_t>(coded.data()) >> 8;
+  const uint64_t words_bytes = uint64_t{2} * word_count;
   const uint64_t tail_bytes = coded.size() - layout.words_offset;
   if (words_bytes > tail_bytes || tail_bytes - words_bytes > geometry.elements()) {
-    return DataLoss("lossless tile: ", header >> 8, " words in ", tail_bytes, " bytes");
+    return DataLoss("lossless tile: ", word_count, " words in ", tail_bytes, " bytes");
   }
+  for (uint32_t lane = 0; lane < kRansLanes; ++lane) {
+    if (LoadLe<uint32_t>(coded.data() + LosslessTileLayout::kStatesOffset + 4 * lane) < kRansLowerBound) {
+      return DataLoss("lossless tile: lane ", lane, " starts in a wrong state");
+    }
+  }
+  for (uint32_t i = 0; i < layout.channels_bytes; ++i) {
+    const uint32_t shape = UnpackChannel(coded[LosslessTileLayout::kChannelsOffset + i], coded[0]).shape;
+    if (shape >= tables.shapes_per_set()) return DataLoss("lossless tile: channel ", i, " uses shape ", shape);
+  }
+  return tables.SetOf(geometry.layer, geometry.kind).status();
+}
+
+absl::Status LosslessTileDecoder::Decode(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded,
+                                         MutableByteSpan rows) {
+  KDN_RETURN_IF_ERROR(CheckLosslessTile(tables, geometry, coded));
+  const LosslessTileLayout layout(geometry, tables);
   KDN_ASSIGN_OR_RETURN(const uint32_t set, tables.SetOf(geometry.layer, geometry.kind));
 
   DecodeJob job;
@@ -57,25 +71,20 @@ absl::Status LosslessTileDecoder::Decode(const LosslessTables& tables, const Til
   job.table = tables.DecodeTable(set);
   job.raw = coded.data() + layout.raw_offset;
   job.words = coded.data() + layout.words_offset;
-  job.words_end = job.words + words_bytes;
+  job.words_end = job.words + size_t{2} * (LoadLe<uint32_t>(coded.data()) >> 8);
   job.escapes = job.words_end;
   job.escapes_end = coded.data() + coded.size();
   job.out = rows.data();
   for (uint32_t lane = 0; lane < kRansLanes; ++lane) {
     job.states[lane] = LoadLe<uint32_t>(coded.data() + LosslessTileLayout::kStatesOffset + 4 * lane);
-    if (job.states[lane] < kRansLowerBound) return DataLoss("lossless tile: lane ", lane, " starts in a wrong state");
   }
   if (tables.channel_source() == ChannelSource::kObject) {
     KDN_ASSIGN_OR_RETURN(const auto channels, codec_internal::ObjectChannels(tables, geometry));
     codec_internal::FillPattern(channels, uint32_t{1} << tables.prob_bits(), pattern_);
   } else {
-    const ByteSpan packed = coded.subspan(LosslessTileLayout::kChannelsOffset, geometry.dim);
     std::array<ChannelClass, kMaxTileDim> channels;
-    for (uint32_t i = 0; i < geometry.dim; ++i) channels[i] = codec_internal::UnpackChannel(packed[i], base);
     for (uint32_t i = 0; i < geometry.dim; ++i) {
-      if (channels[i].shape >= tables.shapes_per_set()) {
-        return DataLoss("lossless tile: channel ", i, " uses shape ", channels[i].shape);
-      }
+      channels[i] = UnpackChannel(coded[LosslessTileLayout::kChannelsOffset + i], coded[0]);
     }
     codec_internal::FillPattern(std::span(channels).first(geometry.dim), uint32_t{1} << tables.prob_bits(), pattern_);
   }

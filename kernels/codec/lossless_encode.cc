@@ -12,8 +12,6 @@ namespace {
 
 using codec_internal::EncodeJob;
 using codec_internal::kWordSlack;
-using codec_internal::kZeroDistance;
-using codec_internal::kZeroOffset;
 using codec_internal::LosslessKernels;
 using codec_internal::SymbolJob;
 

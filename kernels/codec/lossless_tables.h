@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/base/bytes.h"
 #include "kernels/base/sha256.h"
+#include "kernels/codec/lossless_channels_core.h"
 #include "kernels/codec/rans_core.h"
 #include "kernels/layout/dtype.h"
 
@@ -26,13 +27,6 @@ using LosslessShape = std::array<uint16_t, kRansSymbols>;
 enum class ChannelSource : uint8_t {
   kTile = 0,    // one byte a channel in every tile
   kObject = 1,  // fixed in the calibration object, per (layer, K/V, head, channel)
-};
-
-struct ChannelClass {
-  uint8_t offset = 0;  // exponent that symbol 0 stands for
-  uint8_t shape = 0;   // index into the shapes of the tile's table set
-
-  friend bool operator==(const ChannelClass&, const ChannelClass&) = default;
 };
 
 // What an object says, as plain values.

@@ -33,6 +33,11 @@ struct LosslessTileLayout {
   LosslessTileLayout(const TileGeometry& geometry, const LosslessTables& tables);
 };
 
+// OK when the header and the channel bytes of the hostile `coded` suit a lossless tile of this geometry; whether its
+// entropy-coded part is one, decoding tells. DataLoss, saying what is wrong, else; InvalidArgument when `tables` do not
+// cover the geometry.
+absl::Status CheckLosslessTile(const LosslessTables& tables, const TileGeometry& geometry, ByteSpan coded);
+
 // Encodes tiles. Keeps its scratch between calls; not thread-safe.
 class LosslessTileEncoder {
  public:

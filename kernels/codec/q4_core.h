@@ -20,15 +20,34 @@ inline constexpr int kQ4MinBase = -126;
 inline constexpr int kQ4MaxBase = 96;  // 2^(96 + 16) * 2^15 is finite
 inline constexpr uint64_t kQ4SignSeed = 0x4b444e2071340001;
 
-// The 16-level Lloyd-Max quantiser of the unit Gaussian (mean squared error 0.0095) in units of its largest level /
-// 127.
-inline constexpr int8_t kQ4Levels[16] = {-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127};
+struct Q4Constants {
+  // The 16-level Lloyd-Max quantiser of the unit Gaussian (mean squared error 0.0095) in units of its largest level /
+  // 127.
+  int8_t levels[16];
+  // Mantissa bits of 2^(j / 16).
+  uint32_t scale_mantissas[16];
+};
+
+KDN_HD constexpr Q4Constants MakeQ4Constants() {
+  return {{-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127},
+          {0x000000, 0x05aac3, 0x0b95c2, 0x11c3d3, 0x1837f0, 0x1ef532, 0x25fed7, 0x2d583f, 0x3504f3, 0x3d08a4, 0x45672a,
+           0x4e248c, 0x5744fd, 0x60ccdf, 0x6ac0c7, 0x75257d}};
+}
+
+inline constexpr Q4Constants kQ4Constants = MakeQ4Constants();
+inline constexpr const int8_t (&kQ4Levels)[16] = kQ4Constants.levels;
+inline constexpr const uint32_t (&kQ4ScaleMantissas)[16] = kQ4Constants.scale_mantissas;
 inline constexpr float kQ4UnitsPerSigma = 46.4761f;  // 127 / 2.73259
 
-// Mantissa bits of 2^(j / 16).
-inline constexpr uint32_t kQ4ScaleMantissas[16] = {0x000000, 0x05aac3, 0x0b95c2, 0x11c3d3, 0x1837f0, 0x1ef532,
-                                                   0x25fed7, 0x2d583f, 0x3504f3, 0x3d08a4, 0x45672a, 0x4e248c,
-                                                   0x5744fd, 0x60ccdf, 0x6ac0c7, 0x75257d};
+// Entries of the arrays above: device code cannot refer to a host's arrays.
+KDN_HD inline int32_t Q4Level(uint32_t code) {
+  static constexpr Q4Constants kConstants = MakeQ4Constants();
+  return kConstants.levels[code];
+}
+KDN_HD inline uint32_t Q4ScaleMantissa(uint32_t sixteenth) {
+  static constexpr Q4Constants kConstants = MakeQ4Constants();
+  return kConstants.scale_mantissas[sixteenth];
+}
 
 // Channels of the block that starts at `channel`: the largest power of two that fits, at most kQ4MaxBlock.
 KDN_HD constexpr uint32_t Q4BlockAt(uint32_t dim, uint32_t channel) {
@@ -47,7 +66,7 @@ KDN_HD constexpr uint32_t Q4Blocks(uint32_t dim) {
 KDN_HD inline float Q4Factor(uint8_t scale, int base) {
   if (scale == 0) return 0.0f;
   const auto exponent = static_cast<uint32_t>(127 + base + (scale >> 4));
-  return BitsFloat(exponent << 23 | kQ4ScaleMantissas[scale & 15]);
+  return BitsFloat(exponent << 23 | Q4ScaleMantissa(scale & 15u));
 }
 
 // Bit 0: whether channel `channel` changes its sign. Bit i % 64 of the (i / 64 + 1)-th number of SplitMix64.

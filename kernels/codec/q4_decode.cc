@@ -6,7 +6,8 @@
 
 namespace kdn {
 
-absl::Status Q4TileDecoder::Open(const TileGeometry& geometry, ByteSpan coded) {
+absl::Status CheckQ4Tile(const TileGeometry& geometry, ByteSpan coded) {
+  if (!Q4Codes(geometry.dtype)) return DataLoss("q4 tile of ", DTypeName(geometry.dtype));
   if (coded.size() < kQ4HeaderBytes) return DataLoss("q4 tile: ", coded.size(), " bytes, the header has 16");
   const uint8_t flags = coded[0];
   const auto base = static_cast<int8_t>(coded[1]);
@@ -17,8 +18,7 @@ absl::Status Q4TileDecoder::Open(const TileGeometry& geometry, ByteSpan coded) {
   if (std::any_of(coded.begin() + 4, coded.begin() + kQ4HeaderBytes, [](uint8_t byte) { return byte != 0; })) {
     return DataLoss("q4 tile: reserved header bytes are not 0");
   }
-  const bool has_means = (flags & kQ4HasMeans) != 0;
-  const Q4Layout layout = Q4LayoutOf(geometry.tokens, geometry.dim, raw_rows, has_means);
+  const Q4Layout layout = Q4LayoutOf(geometry.tokens, geometry.dim, raw_rows, (flags & kQ4HasMeans) != 0);
   if (coded.size() != layout.total_bytes) {
     return DataLoss("q4 tile: ", coded.size(), " bytes, not ", layout.total_bytes);
   }
@@ -27,14 +27,21 @@ absl::Status Q4TileDecoder::Open(const TileGeometry& geometry, ByteSpan coded) {
       return DataLoss("q4 tile: the mean of channel ", (at - layout.means) / 2, " is not finite");
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status Q4TileDecoder::Open(const TileGeometry& geometry, ByteSpan coded) {
+  KDN_RETURN_IF_ERROR(CheckQ4Tile(geometry, coded));
+  const bool has_means = (coded[0] & kQ4HasMeans) != 0;
+  raw_rows_ = LoadLe<uint16_t>(coded.data() + 2);
+  const Q4Layout layout = Q4LayoutOf(geometry.tokens, geometry.dim, raw_rows_, has_means);
   codec_internal::RowKernelsFor(isa_).widen(DType::kFp16, coded.data() + layout.means, has_means ? geometry.dim : 0,
                                             means_);
-  raw_rows_ = raw_rows;
   raw_dtype_ = Q4RawRowDType(geometry.dtype);
   raw_bytes_ = coded.data() + layout.raw_rows;
   job_.dim = geometry.dim;
   job_.blocks = layout.blocks;
-  job_.base = base;
+  job_.base = static_cast<int8_t>(coded[1]);
   job_.codes = coded.data() + kQ4HeaderBytes;
   job_.scales = coded.data() + layout.scales;
   job_.signs = codec_internal::kQ4SignMasks.data();

@@ -45,13 +45,16 @@ class Q4TileEncoder {
   std::vector<int32_t> scales_;
 };
 
+// OK when the hostile bytes `coded` are a q4 tile of this geometry: every code and scale is valid under a header that
+// is. DataLoss, saying what is wrong, else.
+absl::Status CheckQ4Tile(const TileGeometry& geometry, ByteSpan coded);
+
 // One tile at a time: Open, then Rows as often as wanted. One per thread.
 class Q4TileDecoder {
  public:
   explicit Q4TileDecoder(Isa isa) : isa_(isa) {}
 
-  // Checks the hostile bytes of a tile, which are borrowed until the next Open. DataLoss, saying what is wrong, when
-  // they are no tile of this geometry. After OK every code is valid.
+  // Takes the hostile bytes of a tile, which are borrowed until the next Open. Errors of CheckQ4Tile.
   absl::Status Open(const TileGeometry& geometry, ByteSpan coded);
 
   // Writes rows [first, first + count) as fp32 [token][channel]. Requires an OK Open that covers them.

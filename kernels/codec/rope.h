@@ -28,7 +28,10 @@ class RopeTable {
   uint64_t position() const { return position_; }  // of row 0
   uint32_t rows() const { return rows_; }
   RopeDirection direction() const { return direction_; }
+  RopeStyle style() const { return style_; }
+  uint32_t offset() const { return offset_; }  // first channel that rotates
   uint32_t pairs() const { return pairs_; }
+  const float* cos_sin() const { return cos_sin_.data(); }  // [row][pairs cosines, then pairs sines]
   float cosine(uint32_t row, uint32_t pair) const { return cos_sin_[size_t{row} * 2 * pairs_ + pair]; }
   float sine(uint32_t row, uint32_t pair) const { return cos_sin_[size_t{row} * 2 * pairs_ + pairs_ + pair]; }
 

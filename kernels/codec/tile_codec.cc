@@ -147,7 +147,6 @@ void TileDecoder::RotateStored(const TileGeometry& geometry, TileContext context
 
 absl::Status TileDecoder::DecodeQ4(const TileGeometry& geometry, ByteSpan coded, MutableByteSpan rows,
                                    TileContext context) {
-  if (!Q4Codes(geometry.dtype)) return DataLoss("q4 tile of ", DTypeName(geometry.dtype));
   KDN_RETURN_IF_ERROR(q4_.Open(geometry, coded));
   const codec_internal::RowKernels& kernels = codec_internal::RowKernelsFor(isa_);
   float* const values = BlockValues();
