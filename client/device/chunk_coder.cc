@@ -27,6 +27,51 @@ bool LosesToRotation(const ModelSpec& spec, const ContainerHeader& header, const
   return false;
 }
 
+struct HeadRange {
+  uint32_t begin = 0;
+  uint32_t end = 0;
+};
+
+// Runs of the view's heads whose cells are taken, among those of a wide section.
+std::vector<HeadRange> TakenHeads(const KvView& view, const SectionEntry& section, CellRange cells,
+                                  const CellSet& take) {
+  const uint32_t begin = std::max<uint32_t>(view.head_begin, section.head_begin);
+  const uint32_t end = std::min(view.head_begin + view.head_count, uint32_t{section.head_begin} + section.head_count);
+  std::vector<HeadRange> runs;
+  for (uint32_t head = begin; head < end; ++head) {
+    if (!take.Contains(cells.begin + head - section.head_begin)) continue;
+    if (runs.empty() || runs.back().end != head) runs.push_back({head, head});
+    runs.back().end = head + 1;
+  }
+  return runs;
+}
+
+KvView WithHeads(const KvView& view, HeadRange heads) {
+  KvView narrowed = view;
+  const int64_t skipped = heads.begin - view.head_begin;
+  for (KvLayerView& layer : narrowed.layers) {
+    for (KvPlane* plane : {&layer.k, &layer.v}) {
+      if (plane->data != nullptr) plane->data += skipped * plane->head_stride_bytes;
+    }
+  }
+  narrowed.head_begin = heads.begin;
+  narrowed.head_count = heads.end - heads.begin;
+  return narrowed;
+}
+
+// Decodes a wide section into the heads whose cells are taken, and no others: those come from other parts, whose
+// decoding may run at the same time.
+absl::Status DecodeWide(SectionDecoder& decoder, const ChunkPlace& place, const IncomingContainer& container,
+                        const SectionEntry& section) {
+  const CellRange cells = CellsOfSection(section, place.cells);
+  for (const HeadRange& heads : TakenHeads(place.view, section, cells, container.take())) {
+    const KvView view = WithHeads(place.view, heads);
+    const DecodeTarget target{&view, place.view_offset, 0, place.chunk.num_tokens};
+    KDN_RETURN_IF_ERROR(decoder.Decode(container.header(), section, container.SectionBytes(section), target));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const CellSet& wanted, ProfileId profile) {
@@ -134,7 +179,9 @@ std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const Inco
       return ContainerFault{MissReason::kIncompatible, StrCat("stored as ", ProfileName(tile.profile),
                                                               ", accepted up to ", ProfileName(lossiest))};
     }
-    const absl::Status status = decoder.Decode(container.header(), section, container.SectionBytes(section), target);
+    const absl::Status status =
+        section.wide ? DecodeWide(decoder, place, container, section)
+                     : decoder.Decode(container.header(), section, container.SectionBytes(section), target);
     if (status.ok()) continue;
     return FaultOf(Annotate(status, StrCat("layer ", section.layer, ", head ", section.head_begin)));
   }

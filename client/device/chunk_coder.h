@@ -75,6 +75,7 @@ class IncomingContainer {
   const ContainerHeader& header() const { return header_; }
   const CellSet& take() const { return announced_.take; }
   bool Complete() const { return parsed_ && next_section_ == header_.sections.size(); }
+  // Whether some cell of the section is taken.
   bool IsTaken(const SectionEntry& section) const;
   bool IsSent(const SectionEntry& section) const { return announced_.whole || IsTaken(section); }
   // The bytes of a section that Advance returned and IsSent.
@@ -94,9 +95,9 @@ class IncomingContainer {
   size_t next_section_ = 0;
 };
 
-// Decodes sections [first, last) of `container`, as far as they are taken and the view holds them, into the view. Every
-// byte written was checked against its section's checksum before. A tile that loses more than `lossiest` is the fault
-// kIncompatible. After a fault the chunk's rows are unspecified.
+// Decodes sections [first, last) of `container`, as far as the view holds them, into the view: the rows of cells that
+// are taken, and of no others. Every byte written was checked against its section's checksum before. A tile that loses
+// more than `lossiest` is the fault kIncompatible. After a fault the chunk's rows are unspecified.
 std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
                                              size_t last, ProfileId lossiest);
 

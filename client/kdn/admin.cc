@@ -138,6 +138,7 @@ absl::StatusOr<ChunkInspection> Admin::InspectChunk(const Digest& chunk_digest, 
     summary.container_bytes = part.container_bytes();
     summary.header_bytes = part.header_bytes();
     summary.sections = part.sections();
+    summary.wide_sections = part.wide_sections();
     summary.tiles = part.tiles();
     summary.tiles_by_profile.insert(part.tiles_by_profile().begin(), part.tiles_by_profile().end());
     summary.cells.assign(part.cells().begin(), part.cells().end());

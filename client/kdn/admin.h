@@ -100,6 +100,7 @@ struct PartSummary {
   uint64_t container_bytes = 0;
   uint32_t header_bytes = 0;
   uint32_t sections = 0;
+  uint32_t wide_sections = 0;  // of them
   uint32_t tiles = 0;
   std::map<std::string, uint64_t> tiles_by_profile;
   std::vector<uint32_t> cells;

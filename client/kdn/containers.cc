@@ -152,34 +152,86 @@ absl::Status CheckMergeable(const ContainerHeader& first, const ContainerHeader&
                             "), rotation of K or calibration objects");
 }
 
-absl::StatusOr<std::vector<uint8_t>> MergeParts(const FetchedContainer& fetched, ByteSpan bytes, const CellMap& map) {
-  struct Source {
-    SectionEntry section;
-    size_t part;
-  };
-  std::vector<ContainerHeader> headers;
-  std::vector<Source> sources;
-  CellSet cells(map.num_cells());
-  for (size_t p = 0; p < fetched.parts.size(); ++p) {
-    const FetchedPart& part = fetched.parts[p];
-    KDN_ASSIGN_OR_RETURN(ContainerHeader header, ParseContainerHeader(bytes.subspan(part.offset, part.bytes)));
-    for (const SectionEntry& section : header.sections) {
-      const uint32_t cell = map.CellOf(section.layer, section.head_begin);
-      if (!part.cells.Contains(cell)) continue;
-      cells.Insert(cell);
+// A section that is taken, and of which part.
+struct MergeSource {
+  SectionEntry section;
+  size_t part;
+};
+
+// The sections of the cells that are taken from each part, in the order of one container.
+absl::StatusOr<std::vector<MergeSource>> SectionsTaken(const FetchedContainer& fetched,
+                                                       std::span<const ContainerHeader> headers, const CellMap& map) {
+  std::vector<MergeSource> sources;
+  for (size_t p = 0; p < headers.size(); ++p) {
+    KDN_RETURN_IF_ERROR(CheckMergeable(headers.front(), headers[p]));
+    const CellSet& taken = fetched.parts[p].cells;
+    for (const SectionEntry& section : headers[p].sections) {
+      const CellRange cells = CellsOfSection(section, map);
+      if (!cells.Intersects(taken)) continue;
+      for (uint32_t cell = cells.begin; cell < cells.end; ++cell) {
+        if (taken.Contains(cell)) continue;
+        return FailedPrecondition("chunk ", headers[p].chunk_digest.ToShortHex(),
+                                  " is stored in parts that no one container can hold: part ", p, " codes cell ", cell,
+                                  ", taken from another, together with others");
+      }
       sources.push_back({section, p});
     }
-    headers.push_back(std::move(header));
-    KDN_RETURN_IF_ERROR(CheckMergeable(headers.front(), headers.back()));
   }
-  std::stable_sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) {
+  std::stable_sort(sources.begin(), sources.end(), [](const MergeSource& a, const MergeSource& b) {
     return std::tie(a.section.layer, a.section.kind, a.section.head_begin) <
            std::tie(b.section.layer, b.section.kind, b.section.head_begin);
   });
+  return sources;
+}
+
+ProfileId LossiestOf(const ContainerHeader& header) {
+  ProfileId lossiest = ProfileId::kRaw;
+  for (const TileEntry& tile : header.tiles) {
+    if (!LosesNoMoreThan(tile.profile, lossiest)) lossiest = tile.profile;
+  }
+  return lossiest;
+}
+
+// The part that alone is the chunk: it is here whole, and holds every cell that is taken from any part, with no fewer
+// rows and no more loss than there. nullptr when there is none.
+const FetchedPart* PartThatHoldsAll(const FetchedContainer& fetched, std::span<const ContainerHeader> headers,
+                                    const CellMap& map) {
+  const auto holds = [&](size_t p, size_t other) {
+    if (!LosesNoMoreThan(LossiestOf(headers[p]), LossiestOf(headers[other]))) return false;
+    const std::vector<uint32_t> taken = fetched.parts[other].cells.ToVector();
+    return std::all_of(taken.begin(), taken.end(), [&](uint32_t cell) {
+      return headers[p].cells.Contains(cell) &&
+             FirstRowOfCell(headers[p], map, cell) <= FirstRowOfCell(headers[other], map, cell);
+    });
+  };
+  for (size_t p = 0; p < headers.size(); ++p) {
+    bool all = fetched.parts[p].whole;
+    for (size_t other = 0; all && other < headers.size(); ++other) all = holds(p, other);
+    if (all) return &fetched.parts[p];
+  }
+  return nullptr;
+}
+
+absl::StatusOr<std::vector<uint8_t>> MergeParts(const FetchedContainer& fetched, ByteSpan bytes, const CellMap& map) {
+  std::vector<ContainerHeader> headers;
+  CellSet cells(map.num_cells());
+  for (const FetchedPart& part : fetched.parts) {
+    KDN_ASSIGN_OR_RETURN(ContainerHeader header, ParseContainerHeader(bytes.subspan(part.offset, part.bytes)));
+    headers.push_back(std::move(header));
+    for (const uint32_t cell : part.cells.ToVector()) cells.Insert(cell);
+  }
+  const absl::StatusOr<std::vector<MergeSource>> sources = SectionsTaken(fetched, headers, map);
+  if (absl::IsFailedPrecondition(sources.status())) {
+    const FetchedPart* whole = PartThatHoldsAll(fetched, headers, map);
+    if (whole == nullptr) return sources.status();
+    const ByteSpan container = bytes.subspan(whole->offset, whole->bytes);
+    return std::vector<uint8_t>(container.begin(), container.end());
+  }
+  KDN_RETURN_IF_ERROR(sources);
   ContainerHeader merged = headers[0];
   merged.cells = cells;
   ContainerBuilder builder(std::move(merged));
-  for (const Source& source : sources) {
+  for (const MergeSource& source : *sources) {
     const ContainerHeader& header = headers[source.part];
     const FetchedPart& part = fetched.parts[source.part];
     builder.BeginSection(source.section);

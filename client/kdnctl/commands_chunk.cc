@@ -154,21 +154,23 @@ ExitCode RunChunkInspect(Session& session, const std::string& key, VerifyMode ve
                {"expires", chunk.expires_ms == 0 ? "never" : HumanTime(chunk.expires_ms)},
                {"documents", Joined(chunk.documents)},
                {"flags", Flags(chunk)}}};
-  Table parts{{"PART", "BYTES", "HEADER", "SECTIONS", "TILES", "PROFILES", "CELLS", "GROUP", "OFFSET"}, {}};
+  Table parts{{"PART", "BYTES", "HEADER", "SECTIONS", "WIDE", "TILES", "PROFILES", "CELLS", "GROUP", "OFFSET"}, {}};
   for (const PartSummary& part : details->parts) {
     std::vector<std::string> profiles;
     for (const auto& [name, tiles] : part.tiles_by_profile) profiles.push_back(StrCat(name, " ", tiles));
     report.document["parts"].push_back({{"container_bytes", part.container_bytes},
                                         {"header_bytes", part.header_bytes},
                                         {"sections", part.sections},
+                                        {"wide_sections", part.wide_sections},
                                         {"tiles", part.tiles},
                                         {"tiles_by_profile", part.tiles_by_profile},
                                         {"cells", part.cells},
                                         {"value_group", part.value_group},
                                         {"value_offset", part.value_offset}});
     parts.rows.push_back({std::to_string(parts.rows.size()), HumanBytes(part.container_bytes),
-                          HumanBytes(part.header_bytes), std::to_string(part.sections), std::to_string(part.tiles),
-                          Joined(profiles), std::to_string(part.cells.size()), std::to_string(part.value_group),
+                          HumanBytes(part.header_bytes), std::to_string(part.sections),
+                          std::to_string(part.wide_sections), std::to_string(part.tiles), Joined(profiles),
+                          std::to_string(part.cells.size()), std::to_string(part.value_group),
                           std::to_string(part.value_offset)});
   }
   if (verify == VerifyMode::kEveryByte) {

@@ -80,6 +80,9 @@ void WriteChunkDetails(const ChunkDetails& details, v1::InspectChunkResponse& ou
     summary.set_container_bytes(part.container_bytes);
     summary.set_header_bytes(part.header.header_bytes);
     summary.set_sections(static_cast<uint32_t>(part.header.sections.size()));
+    const auto is_wide = [](const SectionEntry& section) { return section.wide; };
+    summary.set_wide_sections(
+        static_cast<uint32_t>(std::count_if(part.header.sections.begin(), part.header.sections.end(), is_wide)));
     summary.set_tiles(static_cast<uint32_t>(part.header.tiles.size()));
     for (const TileEntry& tile : part.header.tiles) {
       ++(*summary.mutable_tiles_by_profile())[std::string(ProfileName(tile.profile))];

@@ -15,6 +15,7 @@
 #include "kernels/codec/chunk_codec.h"
 #include "tests/client/kdn/fake_server.h"
 #include "tests/client/kdn/test_kv.h"
+#include "tests/kernels/format/test_containers.h"
 
 // What the client makes of servers that lie, break off, are slow or gone.
 
@@ -232,6 +233,32 @@ TEST_F(ClientFaultTest, CellsThatAreNotSentAreIncomplete) {
   one.Insert(0);
   ServeForChunk0(Lie([](ContainerHeader& header) { header.cells.Erase(1); }), &one);
   ExpectFirstChunkMisses(MissReason::kIncomplete);
+}
+
+// Wide sections whose tiles decode to nothing: no reader of any of their heads may count what was never written.
+TEST_F(ClientFaultTest, AHeadWhoseSectionsWereNotDecodedIsNotLoaded) {
+  ::kdn::testing::ContainerRecipe recipe;
+  recipe.chunk_digest = chunks_[0].digest;
+  recipe.num_tokens = kChunk;
+  recipe.tile_tokens = kChunk;
+  recipe.wide = {{0, 2, 0, 2}};
+  const std::vector<uint8_t> container = ::kdn::testing::MakeContainer(spec_, model_.cells(), recipe);
+  server_.Remove(std::string(chunks_[0].digest.view()));
+  const ByteSpan bytes(container);
+  ASSERT_TRUE(client_->PutContainers(model_, std::span(&bytes, 1), {}).ok());
+  RetrieveOptions options;
+  options.lossiest = ProfileId::kTransform;
+  for (const uint32_t head : {0u, 1u}) {
+    HostKv untouched(spec_, kTokens, head, 1), rank(spec_, kTokens, head, 1);
+    untouched.Clear(0xcd);
+    rank.Clear(0xcd);
+    const auto loaded = client_->Retrieve(model_, tokens_, rank.view(), options).Wait();
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(loaded->tokens_loaded, 0u);
+    EXPECT_THAT(loaded->chunk_loaded, ::testing::ElementsAre(false, true, true));
+    EXPECT_TRUE(rank.SameRows(untouched, 0, kChunk));
+    EXPECT_TRUE(source_.SameRows(rank, kChunk, kTokens));
+  }
 }
 
 TEST_F(ClientFaultTest, NoFlippedBitIsEverLoaded) {

@@ -9,6 +9,7 @@
 #include "kernels/format/container.h"
 #include "tests/client/kdn/fake_server.h"
 #include "tests/client/kdn/test_kv.h"
+#include "tests/kernels/format/test_containers.h"
 
 namespace kdn {
 namespace {
@@ -266,6 +267,61 @@ TEST_F(ClientTest, ContainersGoOutAndInUnchanged) {
   EXPECT_TRUE(destination.SameRows(low, 0, 64));
   EXPECT_TRUE(destination.SameRows(high, 0, 64));
   EXPECT_TRUE(absl::IsNotFound(client_->FetchContainer(model_, Digest{}, {}).status()));
+}
+
+// Parts of other ranks whose sections code several cells together.
+class WidePartsTest : public ClientTest {
+ protected:
+  void SetUp() override {
+    Open({.heads = 4});
+    recipe_.num_tokens = kChunk;
+    recipe_.tile_tokens = 16;
+  }
+  std::vector<uint8_t> Part(uint32_t head_begin, uint32_t head_end, std::vector<testing::WideScope> wide) {
+    recipe_.wide = std::move(wide);
+    recipe_.cells = CellSet(model_.cells().num_cells());
+    for (uint32_t head = head_begin; head < head_end; ++head) recipe_.cells->Insert(model_.cells().CellOf(0, head));
+    return testing::MakeContainer(spec_, model_.cells(), recipe_);
+  }
+  void Put(const std::vector<uint8_t>& container) {
+    const ByteSpan bytes(container);
+    const auto put = client_->PutContainers(model_, std::span(&bytes, 1), {});
+    ASSERT_TRUE(put.ok()) << put.status();
+    ASSERT_EQ((*put)[0].outcome, ChunkStoreOutcome::kStored);
+  }
+
+  testing::ContainerRecipe recipe_;
+};
+
+TEST_F(WidePartsTest, MakeOneContainer) {
+  const std::vector<uint8_t> high = Part(2, 4, {{0, 2, 2, 2}}), low = Part(0, 2, {{0, 1, 0, 2}});
+  Put(high);
+  Put(low);
+  const auto merged = client_->FetchContainer(model_, recipe_.chunk_digest, {});
+  ASSERT_TRUE(merged.ok()) << merged.status();
+  const ContainerHeader header = *ParseContainerHeader(*merged);
+  ASSERT_TRUE(CheckAgainstModel(header, spec_, model_.cells()).ok());
+  EXPECT_EQ(header.cells.Count(), 4u);
+  for (uint32_t cell = 0; cell < 4; ++cell) {
+    const ContainerHeader part = *ParseContainerHeader(cell < 2 ? low : high);
+    EXPECT_EQ(CellContentDigest(header, model_.cells(), cell), CellContentDigest(part, model_.cells(), cell));
+  }
+}
+
+TEST_F(WidePartsTest, OneThatHoldsAllStandsForWhatCannotBeMerged) {
+  const std::vector<uint8_t> low = Part(0, 2, {{0, 2, 0, 2}}), all = Part(0, 4, {{0, 2, 0, 4}});
+  Put(low);
+  Put(all);
+  const auto whole = client_->FetchContainer(model_, recipe_.chunk_digest, {});
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(*whole, all);
+}
+
+TEST_F(WidePartsTest, NoContainerIsMadeOfPartsThatShareASection) {
+  Put(Part(0, 1, {}));              // exact
+  Put(Part(0, 4, {{0, 2, 0, 4}}));  // lossy: it may not stand for the first
+  const auto merged = client_->FetchContainer(model_, recipe_.chunk_digest, {});
+  EXPECT_TRUE(absl::IsFailedPrecondition(merged.status())) << merged.status();
 }
 
 TEST_F(ClientTest, SourceMayBeReusedOnceStaged) {

@@ -257,7 +257,7 @@ FakeServer::Frames FakeServer::FramesOf(const v1::RetrieveRequest& request) {
       // [offset, length) of what is sent: the header, then the sections of the cells taken.
       std::vector<std::pair<uint64_t, uint64_t>> ranges = {{0, header.header_bytes}};
       for (const SectionEntry& section : header.sections) {
-        if (!take.Contains(map.CellOf(section.layer, section.head_begin))) continue;
+        if (!CellsOfSection(section, map).Intersects(take)) continue;
         const uint64_t at = header.header_bytes + section.offset;
         if (ranges.back().first + ranges.back().second == at) {
           ranges.back().second += section.length;

@@ -184,7 +184,8 @@ inline CellSet IntactCells(const TestModel& model, const RetrievedPart& part) {
   for (const SectionEntry& section : header->sections) {
     const ByteSpan bytes = ByteSpan(container).subspan(header->header_bytes + section.offset, section.length);
     if (VerifySection(section, bytes).ok()) continue;
-    intact.Erase(model.cells.CellOf(section.layer, section.head_begin));
+    const CellRange cells = CellsOfSection(section, model.cells);
+    for (uint32_t cell = cells.begin; cell < cells.end; ++cell) intact.Erase(cell);
   }
   return intact;
 }
