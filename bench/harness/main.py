@@ -12,15 +12,17 @@ import report as report_module
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "release"
 
-# One module of this folder per benchmark, with SUMMARY, TARGETS (CMake targets it runs) and run(options, report).
-BENCHMARKS = ("baselines", "foundation", "codec", "storage")
+# One module of this folder per benchmark, with SUMMARY, TARGETS (CMake targets it runs), run(options, report) and, for
+# options of its own, add_options(parser).
+BENCHMARKS = ("baselines", "foundation", "codec", "storage", "quality")
 
 
 class Options:
     """What a benchmark needs to know."""
 
-    def __init__(self, quick, build, data):
-        self.quick = quick  # fewer and shorter rounds: for a look, not for a figure
+    def __init__(self, arguments, build, data):
+        self.arguments = arguments  # as parsed, with the benchmark's own
+        self.quick = arguments.quick  # fewer and shorter rounds: for a look, not for a figure
         self.build = build  # folder that holds the built programs
         self.data = data  # $KDN_DATA as a path, or None
 
@@ -43,6 +45,9 @@ def parse(arguments):
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE.json", help="write the report there")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--no-build", action="store_true", help="use the programs as they are in build/release")
+    named = next((argument for argument in arguments if argument in BENCHMARKS), None)
+    if named and hasattr(module := importlib.import_module(named), "add_options"):
+        module.add_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -77,7 +82,7 @@ def main(arguments):
     if not args.no_build:
         build(benchmark.TARGETS)
     data = os.environ.get("KDN_DATA")
-    options = Options(args.quick, BUILD, pathlib.Path(data) if data else None)
+    options = Options(args, BUILD, pathlib.Path(data) if data else None)
     report = report_module.Report(args.name, "bench/run " + shlex.join(arguments), ROOT, args.quick)
     benchmark.run(options, report)
     report.finish()

@@ -1,0 +1,111 @@
+"""Draws size against quality from reports of `bench/run quality`, and prints their tables as Markdown.
+
+    /usr/bin/python3 bench/quality/present.py bench/results/quality-DATE.json --plot bench/results/quality-DATE.svg
+
+Wants Debian's python3-matplotlib (deploy/install-deps bench).
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import pathlib
+from typing import Any
+
+COLOURS = {
+    "raw": "#888888", "lossless": "#1b9e77", "int8": "#377eb8", "q4": "#984ea3", "transform": "#d62728",
+    "sim-fp8": "#a6761d", "sim-cachegen": "#e6a000",
+}  # fmt: skip
+SET_STYLES = {"main": {"linestyle": "-"}, "unseen": {"linestyle": "--", "markerfacecolor": "white"}}
+FLOOR = 2e-5  # nat: where a KL of 0 is drawn
+SCORES = ("ratio", "KL", "+-", "top-1", "perplexity")
+RECALLS = ("mean change", "worst position", "worst fact")
+
+Table = dict[str, dict[str, dict[str, float]]]  # model, then set and profile, then metric
+
+
+def read(paths: list[pathlib.Path]) -> Table:
+    table: Table = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for path in paths:
+        for row in json.loads(path.read_text())["rows"]:
+            model, rest = row["case"].split(", ", 1)
+            table[model][rest.replace(" (simulation)", "")][row["metric"]] = row["value"]
+    return table
+
+
+def markdown(table: Table) -> str:
+    names = ("model", "texts", "profile", "ratio", "KL, nat", "+-", "top-1", "perplexity")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for model, cases in table.items():
+        for case, values in cases.items():
+            if "KL" in values:
+                ratio, kl, error, top1, perplexity = (values[name] for name in SCORES)
+                lines.append(f"| {model} | {case.replace(', ', ' | ')} | {ratio:.3f} | {kl:.2g} | {error:.1g} | "
+                             f"{top1:.3f} | {perplexity:+.2f} % |")  # fmt: skip
+    lines += ["", "| model | profile | recall, mean | worst position | worst fact |", "|---|---|---|---|---|"]
+    for model, cases in table.items():
+        for case, values in cases.items():
+            if "facts" in values and not case.endswith("uncompressed"):
+                cells = " | ".join(f"{values[name]:+.3f}" for name in RECALLS)
+                lines.append(f"| {model} | {case.replace('recall, ', '')} | {cells} |")
+    return "\n".join(lines)
+
+
+def plot(table: Table, out: pathlib.Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({"svg.hashsalt": "kdn", "svg.fonttype": "none", "font.size": 10})
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(table), figsize=(5.6 * len(table), 4.8), sharey=True, squeeze=False)
+    for axis, (model, cases) in zip(axes[0], table.items()):
+        _draw_model(axis, model, cases)
+    axes[0][0].set_ylabel("KL to the uncompressed run, nat a token")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    columns = (len(labels) + 1) // 2
+    figure.legend(handles, labels, loc="lower center", ncol=min(columns, 6), frameon=False, fontsize=8.5)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=110)
+
+
+def _draw_model(axis: Any, model: str, cases: dict[str, dict[str, float]]) -> None:
+    curves: dict[tuple[str, str], list[tuple[float, float, float]]] = collections.defaultdict(list)
+    for case, values in cases.items():
+        if "KL" in values:
+            texts, profile = case.split(", ")
+            curves[texts, profile.split(":")[0]].append((values["ratio"], values["KL"], values["+-"]))
+    for (texts, family), points in curves.items():
+        ratios, kls, errors = zip(*sorted(points))
+        name = f"{family.replace('sim-', '')} (simulated)" if family.startswith("sim-") else family
+        axis.errorbar(
+            ratios, [max(kl, FLOOR) for kl in kls], yerr=[min(e, k * 0.9) for e, k in zip(errors, kls)], marker="o",
+            markersize=6, capsize=2, color=COLOURS.get(family, "black"), label=f"{name}, {texts}", **SET_STYLES[texts],
+        )  # fmt: skip
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    ticks = [1, 1.5, 2, 3, 4, 6, 8, 11, 16, 24, 32]
+    top = max(values["ratio"] for values in cases.values() if "ratio" in values)
+    axis.set_xticks([tick for tick in ticks if tick <= 1.5 * top], minor=False)
+    axis.set_xticklabels([f"{tick:g}" for tick in ticks if tick <= 1.5 * top])
+    axis.axhline(FLOOR, color="#cccccc", linewidth=0.8, zorder=0)
+    axis.annotate("0 (exact)", (1, FLOOR), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#888888")
+    axis.grid(True, which="major", color="#eeeeee")
+    axis.set_title(model)
+    axis.set_xlabel("bytes of bf16 KV over all bytes of its containers")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", nargs="+", type=pathlib.Path, help="what a later one has too, it replaces")
+    parser.add_argument("--plot", type=pathlib.Path, metavar="FILE.svg", help="or .png")
+    args = parser.parse_args()
+    table = read(args.reports)
+    print(markdown(table))
+    if args.plot:
+        plot(table, args.plot)
+
+
+if __name__ == "__main__":
+    main()

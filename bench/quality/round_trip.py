@@ -1,0 +1,119 @@
+"""KV through a real client and a real kdnd: what comes back, and what the server says it keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import kdn
+from engine import CHUNK_TOKENS, Engine, digest_of
+from kdn.transformers.cache import LayerKv, empty_kv, kv_bytes
+from simulate import SIMULATIONS
+
+LIST_LIMIT = 1000  # chunks of one context that the server lists at once
+TIMEOUT_S = 600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """`name[:level]`, as --profiles takes it."""
+
+    name: str
+    level: Optional[float] = None
+
+    @classmethod
+    def parse(cls, text: str) -> Profile:
+        name, _, level = text.partition(":")
+        return cls(name, float(level) if level else None)
+
+    @property
+    def label(self) -> str:
+        return self.name if self.level is None else f"{self.name}:{self.level:g}"
+
+    @property
+    def simulated(self) -> bool:
+        return self.name in SIMULATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Receipt:
+    """Bytes of one context. `raw` counts every row stored, `reachable_raw` those that a reader of the whole context
+    needs (a sliding-window layer's last ones); `received` is what such a reader was sent."""
+
+    raw_bytes: int
+    stored_bytes: int
+    reachable_raw_bytes: int
+    received_bytes: int
+    tiles: dict[str, int]  # by the profile they are coded at
+    store_s: float
+    load_s: float
+
+
+class NotInThisBuild(Exception):
+    """The client knows no such profile or level."""
+
+
+class Server:
+    """Stores at one profile after the other. Identities are kept apart by profile: a chunk keeps its first one."""
+
+    def __init__(self, endpoint: str):
+        self._endpoint = endpoint
+
+    def check(self, profile: Profile) -> None:
+        """Raises NotInThisBuild with the client's words."""
+        try:
+            self._connect(profile).close()
+        except kdn.KdnError as error:
+            raise NotInThisBuild(str(error)) from error
+
+    def round_trip(
+        self, engine: Engine, profile: Profile, ids: Sequence[int], kv: Sequence[LayerKv]
+    ) -> tuple[list[LayerKv], Receipt]:
+        """Raises RuntimeError when a chunk is rejected or missed, or the server's count of KV is not the caller's."""
+        document = f"{profile.label}/{digest_of(ids)}"
+        with self._connect(profile) as client:
+            model = client.register_model(engine.spec, chunk_tokens=CHUNK_TOKENS, name=engine.name)
+            options = {"extra_keys": (profile.label,)}
+            begin = time.perf_counter()
+            stored = client.store(model, ids, kv, document=document, **options)
+            between = time.perf_counter()
+            loaded = empty_kv(engine.spec, len(ids))
+            found = client.retrieve(model, ids, loaded, **options)
+            end = time.perf_counter()
+            if stored.tokens_present != len(ids) or found.tokens_hit != len(ids):
+                raise RuntimeError(f"{engine.name} {profile.label}: {stored}; {found}")
+            kept, raw, tiles = self._kept(client, document)
+            client.admin("Delete", document=document)
+        if raw != kv_bytes(kv):
+            raise RuntimeError(f"the server counts {raw} bytes of KV where {kv_bytes(kv)} were stored")
+        return loaded, Receipt(
+            raw, kept, kv_bytes(loaded), found.bytes_received, tiles, between - begin, end - between
+        )  # fmt: skip
+
+    def _kept(self, client: kdn.Client, document: str) -> tuple[int, int, dict[str, int]]:
+        """Bytes of all containers, KV before coding, and tiles by profile, as the server reports them."""
+        listed = client.admin("ListChunks", document=document, limit=LIST_LIMIT)
+        if listed.get("next_page_token"):
+            raise RuntimeError(f"{document} has more than {LIST_LIMIT} chunks")
+        kept, tiles = 0, {}
+        for chunk in listed["chunks"]:
+            shown = client.admin("InspectChunk", chunk_digest=chunk["chunk_digest"])
+            for part in shown["parts"]:
+                kept += int(part["container_bytes"])
+                for name, count in part["tiles_by_profile"].items():
+                    tiles[name] = tiles.get(name, 0) + int(count)
+        return kept, sum(int(chunk["raw_bytes"]) for chunk in listed["chunks"]), tiles
+
+    def _connect(self, profile: Profile) -> kdn.Client:
+        options: dict[str, Any] = {"profile": profile.label}
+        return kdn.Client(self._endpoint, dead_after=20.0, call_timeout=60.0, transfer_timeout=TIMEOUT_S, **options)
+
+
+def simulated(profile: Profile, kv: Sequence[LayerKv]) -> tuple[list[LayerKv], Receipt]:
+    """The same for a codec that exists only in simulate.py."""
+    begin = time.perf_counter()
+    coded, size = SIMULATIONS[profile.name](kv, 1.0 if profile.level is None else profile.level)
+    raw = kv_bytes(kv)
+    return coded, Receipt(raw, size, raw, size, {}, time.perf_counter() - begin, 0.0)
