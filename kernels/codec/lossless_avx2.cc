@@ -17,28 +17,6 @@ namespace {
 constexpr uint32_t kGroups = 4;  // vectors of 8 lanes
 constexpr uint32_t kGroupLanes = 8;
 
-// Permutations by an 8-bit lane mask, one byte an index. kExpand: lane i takes the next word where bit i is set.
-// kCompressTop: the lanes whose bits are set, in order, at the top.
-struct Permutations {
-  std::array<std::array<uint8_t, 8>, 256> expand{};
-  std::array<std::array<uint8_t, 8>, 256> compress_top{};
-
-  constexpr Permutations() {
-    for (uint32_t mask = 0; mask < 256; ++mask) {
-      uint8_t count = 0;
-      for (uint8_t lane = 0; lane < 8; ++lane) {
-        expand[mask][lane] = count;
-        count = static_cast<uint8_t>(count + (mask >> lane & 1));
-      }
-      auto at = static_cast<uint8_t>(8 - count);
-      for (uint8_t lane = 0; lane < 8; ++lane) {
-        if (mask >> lane & 1) compress_top[mask][at++] = lane;
-      }
-    }
-  }
-};
-constexpr Permutations kPermutations;
-
 KDN_AVX2 inline __m256i LoadIndices(const std::array<uint8_t, 8>& indices) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(indices.data())));
 }
@@ -141,7 +119,7 @@ KDN_AVX2 inline __m256i RefillStates(__m256i states, const uint8_t*& words) {
   const __m256i need = _mm256_cmpeq_epi32(_mm256_srli_epi32(states, 16), _mm256_setzero_si256());
   const auto mask = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(need)));
   const __m256i next = _mm256_cvtepu16_epi32(Load128(words));
-  const __m256i spread = _mm256_permutevar8x32_epi32(next, LoadIndices(kPermutations.expand[mask]));
+  const __m256i spread = _mm256_permutevar8x32_epi32(next, LoadIndices(kLanePermutations.expand[mask]));
   words += 2 * _mm_popcnt_u32(mask);
   return _mm256_blendv_epi8(states, _mm256_or_si256(_mm256_slli_epi32(states, 16), spread), need);
 }
@@ -201,7 +179,8 @@ KDN_AVX2 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, const 
 }
 
 bool DecodeSteps(DecodeJob& job, uint32_t first, uint32_t last) {
-  return ForDType(job.dtype, [&]<DType kDType>() { return DecodeByRuns(DecodeRun<kDType>, job, first, last); });
+  return ForDType(job.dtype,
+                  [&]<DType kDType>() { return DecodeByRuns<kStepReadBytes>(DecodeRun<kDType>, job, first, last); });
 }
 
 // States as single precision: the high and the low half are exact, their sum rounds once.
@@ -219,7 +198,7 @@ KDN_AVX2 inline __m256i PushSymbols(__m256i states, __m256i entries, __m128i pro
   const __m256i spill = _mm256_cmpeq_epi32(_mm256_max_epu32(states, bound), states);
   const auto mask = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(spill)));
   const __m256i low16 = _mm256_and_si256(states, _mm256_set1_epi32(0xffff));
-  const __m256i top = _mm256_permutevar8x32_epi32(low16, LoadIndices(kPermutations.compress_top[mask]));
+  const __m256i top = _mm256_permutevar8x32_epi32(low16, LoadIndices(kLanePermutations.compress_top[mask]));
   Store128(_mm256_castsi256_si128(Narrow32(top, top)), words - 8);
   words -= _mm_popcnt_u32(mask);
   states = _mm256_blendv_epi8(states, _mm256_srli_epi32(states, 16), spill);

@@ -153,7 +153,8 @@ KDN_AVX512 uint32_t DecodeRun(DecodeJob& job, uint32_t step, uint32_t last, cons
 }
 
 bool DecodeSteps(DecodeJob& job, uint32_t first, uint32_t last) {
-  return ForDType(job.dtype, [&]<DType kDType>() { return DecodeByRuns(DecodeRun<kDType>, job, first, last); });
+  return ForDType(job.dtype,
+                  [&]<DType kDType>() { return DecodeByRuns<kStepReadBytes>(DecodeRun<kDType>, job, first, last); });
 }
 
 // Floor of states / frequencies, where the quotient is below 2^23: a single-precision estimate is off by one at most.

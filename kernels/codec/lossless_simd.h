@@ -1,6 +1,7 @@
 #ifndef KDN_KERNELS_CODEC_LOSSLESS_SIMD_H_
 #define KDN_KERNELS_CODEC_LOSSLESS_SIMD_H_
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -14,27 +15,51 @@ namespace kdn::codec_internal {
 // Bytes that one step of a vector decoder may read from DecodeJob::words on: a word for each lane.
 inline constexpr size_t kStepReadBytes = 64;
 
-// Decodes steps from `step` while kStepReadBytes may be read at job.words, which `readable_end` bounds. Returns the
+// Decodes steps from `step` while a step's bytes may be read at job.words, which `readable_end` bounds. Returns the
 // first step not decoded, or UINT32_MAX when the escapes ran out.
-using DecodeRunFunction = uint32_t (*)(DecodeJob& job, uint32_t step, uint32_t last, const uint8_t* readable_end);
+template <typename Job>
+using DecodeRunFunction = uint32_t (*)(Job& job, uint32_t step, uint32_t last, const uint8_t* readable_end);
 
-// LosslessKernels::decode by a vector decoder. The last words are decoded from a copy with room behind it, so that no
-// load leaves the tile.
-inline bool DecodeByRuns(DecodeRunFunction run, DecodeJob& job, uint32_t first, uint32_t last) {
+// The decode of a set of kernels by a vector decoder that reads at most kReadBytes in a step. The last words are
+// decoded from a copy with room behind it, so that no load leaves the tile.
+template <size_t kReadBytes, typename Job>
+bool DecodeByRuns(DecodeRunFunction<Job> run, Job& job, uint32_t first, uint32_t last) {
   uint32_t step = run(job, first, last, job.words_end);
   if (step == UINT32_MAX) return false;
   if (step == last) return true;
-  uint8_t tail[2 * kStepReadBytes] = {};
-  const auto left = static_cast<size_t>(job.words_end - job.words);  // < kStepReadBytes: that is why the run ended
+  uint8_t tail[2 * kReadBytes] = {};
+  const auto left = static_cast<size_t>(job.words_end - job.words);  // < kReadBytes: that is why the run ended
   const uint8_t* const words = job.words;
   std::memcpy(tail, words, left);
   job.words = tail;
-  step = run(job, step, last, tail + left + kStepReadBytes);
+  step = run(job, step, last, tail + left + kReadBytes);
   const auto used = static_cast<size_t>(job.words - tail);
   if (step != last || used > left) return false;
   job.words = words + used;
   return true;
 }
+
+// Permutations by an 8-bit lane mask, one byte an index. kExpand: lane i takes the next word where bit i is set.
+// kCompressTop: the lanes whose bits are set, in order, at the top.
+struct LanePermutations {
+  std::array<std::array<uint8_t, 8>, 256> expand{};
+  std::array<std::array<uint8_t, 8>, 256> compress_top{};
+
+  constexpr LanePermutations() {
+    for (uint32_t mask = 0; mask < 256; ++mask) {
+      uint8_t count = 0;
+      for (uint8_t lane = 0; lane < 8; ++lane) {
+        expand[mask][lane] = count;
+        count = static_cast<uint8_t>(count + (mask >> lane & 1));
+      }
+      auto at = static_cast<uint8_t>(8 - count);
+      for (uint8_t lane = 0; lane < 8; ++lane) {
+        if (mask >> lane & 1) compress_top[mask][at++] = lane;
+      }
+    }
+  }
+};
+inline constexpr LanePermutations kLanePermutations;
 
 // body.operator()<dtype>(), for a function compiled for each dtype; a value of no dtype gives the default result.
 template <typename Body>

@@ -1,6 +1,10 @@
 // Measures a profile (lossless if none is named) on dumps of real KV and prints the tables of kernels/codec/README.md.
 //
 //   codec_report [--profile NAME] [--tile-tokens N] [--dtype NAME] [--isa NAME] [--containers] K.npy V.npy ...
+//   codec_report --profile transform --object FILE [--step D] [--tile-tokens N] [--isa NAME] K.npy V.npy ...
+//
+// Profile transform takes a calibration object, whatever model it names, at the step D or at each of its levels; rows
+// of class 0. K is unrotated by SmolLM2's embedding.
 //
 // A dump is a NumPy file of bf16 bit patterns, uint16 [layer][KV head][token][dim]. Other dtypes are made from it by
 // rounding to nearest even. Bytes count everything: the tile, its padding to 16 bytes, a section entry and a tile
@@ -14,10 +18,14 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/codec/chunk_codec.h"
+#include "kernels/codec/row_kernels.h"
+#include "kernels/codec/transform_tile.h"
 #include "tests/kernels/codec/float_cast.h"
 
 namespace kdn {
@@ -151,6 +159,8 @@ Totals Measure(const std::vector<Tile>& tiles, ProfileId profile, Isa isa) {
 
 struct Options {
   bool containers = false;
+  std::string object;  // profile transform
+  std::optional<int> step;
   ProfileId profile = ProfileId::kLossless;
   uint32_t tile_tokens = 256;
   std::string dtype;  // empty: all
@@ -289,6 +299,147 @@ void ReportContainers(const Options& options) {
               raw_bytes / encode_seconds / 1e9, raw_bytes / decode_seconds / 1e9);
 }
 
+// The tiles of one dump pair at profile transform: fp32 rows of each group and base.
+class TransformReport {
+ public:
+  TransformReport(const Options& options, Dump k, Dump v)
+      : options_(options), k_(std::move(k)), v_(std::move(v)), spec_(SpecOf(k_)) {
+    std::ifstream in(options.object, std::ios::binary);
+    std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    // The dump's model stands in for the object's.
+    const Fingerprint fingerprint = FingerprintOf(spec_);
+    if (bytes.size() > 40) std::copy(fingerprint.bytes.begin(), fingerprint.bytes.end(), bytes.begin() + 8);
+    auto object = TransformObject::Parse(bytes, spec_);
+    if (!object.ok()) {
+      std::fprintf(stderr, "%s: %s\n", options.object.c_str(), std::string(object.status().message()).c_str());
+      std::exit(1);
+    }
+    object_ = *std::move(object);
+  }
+
+  const TransformObject& object() const { return *object_; }
+
+  // Adds bytes to `totals`, `energy` and `error` (squared), and sets its seconds.
+  void Measure(int step, Isa isa, Totals& totals, double& energy, double& error) {
+    TransformTileEncoder encoder(isa);
+    TransformTileDecoder decoder(isa);
+    double encode_seconds = 0;
+    double decode_seconds = 0;
+    for (uint32_t group = 0; group < object_->groups().size(); ++group) {
+      for (uint32_t base = 0; base < object_->groups()[group].bases.size(); ++base) object_->Analysis(group, base);
+      for (uint32_t first = 0; first < k_.tokens; first += options_.tile_tokens) {
+        TransformTileInput input;
+        input.tokens = std::min(options_.tile_tokens, k_.tokens - first);
+        input.group = group;
+        input.step = step;
+        input.sink_rows = first == 0 ? 4 : 0;
+        const auto rows = Rows(object_->groups()[group], first, input.tokens);
+        for (size_t base = 0; base < rows.size(); ++base) input.rows[base] = rows[base];
+        std::vector<uint8_t> coded;
+        double start = Seconds();
+        if (!encoder.Encode(*object_, input, coded).ok()) Fail("does not encode", group);
+        encode_seconds += Seconds() - start;
+        start = Seconds();
+        if (!decoder.Open(object_->groups()[group], DType::kBf16, input.tokens, coded).ok()) {
+          Fail("does not decode", group);
+        }
+        for (uint32_t base = 0; base < rows.size(); ++base) {
+          const uint32_t width = object_->groups()[group].bases[base].width;
+          decoded_[base].resize(rows[base].size());
+          elements_.resize(rows[base].size() * 2);
+          decoder.Rows({base, 0, input.tokens, 0, width, decoded_[base].data(), width});
+          codec_internal::RowKernelsFor(isa).narrow(DType::kBf16, decoded_[base].data(), rows[base].size(),
+                                                    elements_.data());
+        }
+        decode_seconds += Seconds() - start;
+        for (size_t base = 0; base < rows.size(); ++base) {
+          for (size_t i = 0; i < rows[base].size(); ++i) {
+            const double off = double{decoded_[base][i]} - rows[base][i];
+            error += off * off;
+            energy += double{rows[base][i]} * rows[base][i];
+          }
+          totals.raw_bytes += 2.0 * static_cast<double>(rows[base].size());
+        }
+        totals.tile_bytes += static_cast<double>(coded.size());
+        totals.stored_bytes += static_cast<double>(AlignUp(coded.size(), 16) + kDirectoryBytesPerTile);
+        ++totals.tiles;
+      }
+    }
+    totals.encode_seconds = encode_seconds;
+    totals.decode_seconds = decode_seconds;
+  }
+
+ private:
+  std::vector<std::vector<float>> Rows(const TransformGroup& group, uint32_t first, uint32_t tokens) {
+    std::vector<std::vector<float>> rows;
+    const RopeTable rope(spec_.ropes[0], RopeDirection::kUnrotate, first, tokens);
+    for (const TransformBase& base : group.bases) {
+      std::vector<float>& values = rows.emplace_back(size_t{tokens} * base.width);
+      for (const TransformSlice& slice : base.slices) {
+        const Dump& dump = slice.kind == KvKind::kK ? k_ : v_;
+        const uint16_t* in =
+            dump.values.data() + ((size_t{slice.layer} * dump.heads + slice.head) * dump.tokens + first) * dump.dim;
+        for (uint32_t token = 0; token < tokens; ++token) {
+          for (uint32_t i = 0; i < slice.dim; ++i) {
+            values[size_t{token} * base.width + slice.channel + i] = WidenBf16(in[size_t{token} * dump.dim + i]);
+          }
+        }
+        if (slice.kind == KvKind::kK) rope.Apply(BestIsa(), 0, tokens, base.width, values.data() + slice.channel);
+      }
+    }
+    return rows;
+  }
+
+  const Options& options_;
+  Dump k_;
+  Dump v_;
+  ModelSpec spec_;
+  std::shared_ptr<const TransformObject> object_;
+  std::vector<float> decoded_[2];
+  std::vector<uint8_t> elements_;
+};
+
+void ReportTransform(const Options& options) {
+  std::vector<std::unique_ptr<TransformReport>> reports;
+  for (size_t i = 0; i < options.paths.size(); i += 2) {
+    reports.push_back(
+        std::make_unique<TransformReport>(options, LoadDump(options.paths[i]), LoadDump(options.paths[i + 1])));
+  }
+  std::vector<int> steps;
+  if (options.step.has_value()) steps.push_back(*options.step);
+  for (const TransformLevel& level : reports[0]->object().levels()) {
+    if (!options.step.has_value()) steps.push_back(level.step);
+  }
+  std::printf("step  isa     ratio(tiles) ratio(all bytes) relative error  encode GB/s  decode GB/s\n");
+  for (const int step : steps) {
+    for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+      if (!IsaSupported(isa) || (!options.isa.empty() && options.isa != IsaName(isa))) continue;
+      Totals best;
+      double energy = 0;
+      double error = 0;
+      for (int repeat = 0; repeat < kRepeats; ++repeat) {
+        Totals sum;
+        sum.encode_seconds = sum.decode_seconds = 0;
+        energy = error = 0;
+        for (const auto& report : reports) {
+          Totals one = sum;
+          report->Measure(step, isa, one, energy, error);
+          one.encode_seconds += sum.encode_seconds;
+          one.decode_seconds += sum.decode_seconds;
+          sum = one;
+        }
+        sum.encode_seconds = std::min(sum.encode_seconds, best.encode_seconds);
+        sum.decode_seconds = std::min(sum.decode_seconds, best.decode_seconds);
+        best = sum;
+      }
+      std::printf("%-5d %-7s %-12.3f %-16.3f %-15.5f %-12.3f %.3f\n", step, std::string(IsaName(isa)).c_str(),
+                  best.raw_bytes / best.tile_bytes, best.raw_bytes / best.stored_bytes, error / energy,
+                  best.raw_bytes / best.encode_seconds / 1e9, best.raw_bytes / best.decode_seconds / 1e9);
+      std::fflush(stdout);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kdn
 
@@ -304,11 +455,17 @@ int main(int argc, char** argv) {
       options.isa = argv[++i];
     } else if (argument == "--profile" && i + 1 < argc) {
       const std::optional<kdn::ProfileId> profile = kdn::ParseProfile(argv[++i]);
-      if (!profile.has_value() || !kdn::CheckEncodable(*profile).ok()) {
+      const bool known =
+          profile.has_value() && (kdn::CheckEncodable(*profile).ok() || *profile == kdn::ProfileId::kTransform);
+      if (!known) {
         std::fprintf(stderr, "codec_report: profiles are %s\n", kdn::EncodableProfileNames().c_str());
         return 1;
       }
       options.profile = *profile;
+    } else if (argument == "--object" && i + 1 < argc) {
+      options.object = argv[++i];
+    } else if (argument == "--step" && i + 1 < argc) {
+      options.step = std::atoi(argv[++i]);
     } else if (argument == "--containers") {
       options.containers = true;
     } else {
@@ -321,6 +478,10 @@ int main(int argc, char** argv) {
                  "usage: codec_report [--profile NAME] [--tile-tokens N] [--dtype NAME] [--isa NAME] [--containers] "
                  "K.npy V.npy ...\n");
     return 1;
+  }
+  if (options.profile == kdn::ProfileId::kTransform) {
+    kdn::ReportTransform(options);
+    return 0;
   }
   options.containers ? kdn::ReportContainers(options) : kdn::Report(options);
   return 0;
