@@ -1,0 +1,7 @@
+"""python -m kdn.calibrate"""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
