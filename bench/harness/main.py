@@ -14,7 +14,7 @@ BUILD = ROOT / "build" / "release"
 
 # One module of this folder per benchmark, with SUMMARY, TARGETS (CMake targets it runs), run(options, report) and, for
 # options of its own, add_options(parser).
-BENCHMARKS = ("baselines", "foundation", "codec", "storage", "quality")
+BENCHMARKS = ("baselines", "foundation", "codec", "storage", "quality", "rates")
 
 
 class Options:
