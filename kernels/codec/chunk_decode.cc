@@ -3,6 +3,8 @@
 #include "kernels/base/status.h"
 #include "kernels/codec/chunk_codec.h"
 #include "kernels/codec/row_copy.h"
+#include "kernels/codec/section_rows.h"
+#include "kernels/codec/wide_section.h"
 
 namespace kdn {
 
@@ -59,16 +61,23 @@ bool SectionTouchesView(const SectionEntry& section, const KvView& view) {
                               [&](const KvLayerView& layer) { return HoldsLayer(section, layer.layer); });
 }
 
+SectionDecoder::SectionDecoder(const ModelSpec& spec, CodecTables tables, Isa isa)
+    : spec_(spec), tables_(tables), isa_(isa), decoder_(tables, isa) {}
+SectionDecoder::~SectionDecoder() = default;
+
 absl::Status SectionDecoder::Decode(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
                                     const DecodeTarget& target) {
   KDN_RETURN_IF_ERROR(CheckTarget(header, target));
-  if (section.wide) return Unimplemented("this build does not decode wide sections");
   if (HoldsKind(section, KvKind::kK) && header.rope_state == RopeState::kRotated &&
       target.position.value_or(header.token_begin) != header.token_begin) {
     return Unimplemented("K of this container is rotated for position ", header.token_begin, ", not ",
                          *target.position);
   }
   KDN_RETURN_IF_ERROR(VerifySection(section, section_bytes));
+  if (section.wide) {
+    if (wide_ == nullptr) wide_ = std::make_unique<codec_internal::WideSectionDecoder>(spec_, tables_, isa_);
+    return wide_->Decode(header, section, section_bytes, target);
+  }
   const auto row_groups = static_cast<uint32_t>(CeilDiv(header.num_tokens - section.first_row, header.tile_tokens));
   const KvView& view = *target.view;
   uint32_t first_tile = 0;
@@ -94,14 +103,11 @@ absl::Status SectionDecoder::DecodePlane(const ContainerHeader& header, const Se
                                          ByteSpan section_bytes, const Plane& plane, const DecodeTarget& target) {
   const KvView& view = *target.view;
   const bool is_k = plane.kind == KvKind::kK;
-  const LayerSpec& model = spec_.layers[plane.layer->layer];
-  const codec_internal::HeadRows out = {is_k ? plane.layer->k : plane.layer->v, view.block_table,
-                                        plane.head - view.head_begin, is_k ? model.k_head_dim : model.v_head_dim,
-                                        DTypeBytes(view.dtype)};
+  const codec_internal::HeadRows out = codec_internal::RowsOfHead(spec_, view, *plane.layer, plane.head, plane.kind);
   TileGeometry geometry = {
       view.dtype, 0, out.dim, static_cast<uint16_t>(plane.layer->layer), static_cast<uint16_t>(plane.head), plane.kind};
   // Chunk rows to write: those asked for that the view's layer holds.
-  const uint32_t absent = plane.layer->first_row > target.view_token ? plane.layer->first_row - target.view_token : 0;
+  const uint32_t absent = codec_internal::FirstHeldRow(*plane.layer, target.view_token);
   const uint32_t begin = target.row_begin + std::min(absent, target.row_count);
   const uint32_t end = target.row_begin + target.row_count;
   TileContext context;
@@ -129,7 +135,8 @@ absl::Status SectionDecoder::DecodePlane(const ContainerHeader& header, const Se
     KDN_RETURN_IF_ERROR(ValidateTileGeometry(geometry));
     rows_.resize(geometry.raw_bytes());
     KDN_RETURN_IF_ERROR(decoder_.Decode(geometry, tile.profile, coded, rows_, context));
-    codec_internal::ScatterRows(out, token, last - first, rows_.data() + (first - row) * out.row_bytes());
+    codec_internal::ScatterRows(out, token, last - first,
+                                {rows_.data() + (first - row) * out.row_bytes(), out.row_bytes()});
   }
   return absl::OkStatus();
 }

@@ -53,16 +53,16 @@ uint8_t* ContiguousRows(const HeadRows& head, uint32_t token, uint32_t count) {
   return ElementAddress(head.plane, head.table, token, head.local_head);
 }
 
-void GatherRows(const HeadRows& head, uint32_t token, uint32_t count, uint8_t* out) {
+void GatherRows(const HeadRows& head, uint32_t token, uint32_t count, RowsOut out) {
   const RowFunction copy = ChooseRow(head, GatherElements<1>, GatherElements<2>, GatherElements<4>);
   ForEachRow(head, token, count,
-             [&](uint32_t row, const uint8_t* address) { copy(head, address, out + row * head.row_bytes()); });
+             [&](uint32_t row, const uint8_t* address) { copy(head, address, out.data + row * out.stride_bytes); });
 }
 
-void ScatterRows(const HeadRows& head, uint32_t token, uint32_t count, const uint8_t* rows) {
+void ScatterRows(const HeadRows& head, uint32_t token, uint32_t count, RowsIn rows) {
   const RowFunction copy = ChooseRow(head, ScatterElements<1>, ScatterElements<2>, ScatterElements<4>);
   ForEachRow(head, token, count,
-             [&](uint32_t row, uint8_t* address) { copy(head, rows + row * head.row_bytes(), address); });
+             [&](uint32_t row, uint8_t* address) { copy(head, rows.data + row * rows.stride_bytes, address); });
 }
 
 }  // namespace kdn::codec_internal

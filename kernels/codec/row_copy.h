@@ -24,11 +24,21 @@ struct HeadRows {
 // Address of `count` rows from view token `token` if they lie contiguously there, null otherwise.
 uint8_t* ContiguousRows(const HeadRows& head, uint32_t token, uint32_t count);
 
-// Copies rows of view tokens [token, token + count) to `out` ([row][channel], contiguous).
-void GatherRows(const HeadRows& head, uint32_t token, uint32_t count, uint8_t* out);
+// Rows outside the view: row r at data + r * stride_bytes, its channels together.
+struct RowsOut {
+  uint8_t* data = nullptr;
+  size_t stride_bytes = 0;
+};
+struct RowsIn {
+  const uint8_t* data = nullptr;
+  size_t stride_bytes = 0;
+};
 
-// Copies contiguous rows to view tokens [token, token + count).
-void ScatterRows(const HeadRows& head, uint32_t token, uint32_t count, const uint8_t* rows);
+// Copies rows of view tokens [token, token + count) to `out`.
+void GatherRows(const HeadRows& head, uint32_t token, uint32_t count, RowsOut out);
+
+// Copies rows to view tokens [token, token + count).
+void ScatterRows(const HeadRows& head, uint32_t token, uint32_t count, RowsIn rows);
 
 }  // namespace kdn::codec_internal
 

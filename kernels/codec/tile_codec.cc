@@ -11,7 +11,8 @@
 namespace kdn {
 namespace {
 
-constexpr ProfileId kEncodable[] = {ProfileId::kRaw, ProfileId::kLossless, ProfileId::kInt8, ProfileId::kQ4};
+constexpr ProfileId kEncodable[] = {ProfileId::kRaw, ProfileId::kLossless, ProfileId::kInt8, ProfileId::kQ4,
+                                    ProfileId::kTransform};
 
 absl::Status CheckCall(const TileGeometry& geometry, size_t rows_bytes, Isa isa) {
   KDN_RETURN_IF_ERROR(ValidateTileGeometry(geometry));
@@ -49,7 +50,8 @@ absl::Status CheckEncodable(ProfileId profile) {
 
 absl::Status CheckEncodable(ProfileId profile, DType dtype) {
   KDN_RETURN_IF_ERROR(CheckEncodable(profile));
-  if ((profile == ProfileId::kInt8 || profile == ProfileId::kQ4) && dtype == DType::kFp32) {
+  const bool narrow = profile == ProfileId::kInt8 || profile == ProfileId::kQ4 || profile == ProfileId::kTransform;
+  if (narrow && dtype == DType::kFp32) {
     return InvalidArgument("profile ", ProfileName(profile), " is not for ", DTypeName(dtype), " KV: raw or lossless");
   }
   return absl::OkStatus();
@@ -59,6 +61,7 @@ absl::StatusOr<ProfileId> TileEncoder::Encode(const TileGeometry& geometry, Byte
                                               std::vector<uint8_t>& out, TileContext context) {
   KDN_RETURN_IF_ERROR(CheckCall(geometry, rows.size(), isa_));
   KDN_RETURN_IF_ERROR(CheckEncodable(wanted, geometry.dtype));
+  if (wanted == ProfileId::kTransform) return InvalidArgument("tile: profile transform codes wide sections only");
   if (wanted == ProfileId::kQ4) return EncodeQ4(geometry, rows, out, context);
   if (context.rope != nullptr) {
     LoadValues(geometry, rows, context);

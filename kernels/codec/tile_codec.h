@@ -15,24 +15,27 @@
 #include "kernels/codec/q4_tile.h"
 #include "kernels/codec/rope.h"
 #include "kernels/codec/tile_geometry.h"
+#include "kernels/codec/transform_object.h"
 #include "kernels/format/profile.h"
 
-// Encoding and decoding of single tiles at any profile that this build knows: raw, lossless, int8, q4. Both classes
-// keep their scratch between calls and are not thread-safe: one per thread.
+// Encoding and decoding of single tiles of one head at any profile that has them: raw, lossless, int8, q4 (transform
+// codes several heads together: chunk_codec.h). Both classes keep their scratch between calls and are not thread-safe:
+// one per thread.
 
 namespace kdn {
 
 // OK when this build encodes at `profile`; else Unimplemented, naming it and those there are.
 absl::Status CheckEncodable(ProfileId profile);
-// Besides, InvalidArgument when the profile is not for KV of `dtype`: int8 and q4 for fp32.
+// Besides, InvalidArgument when the profile is not for KV of `dtype`: int8, q4 and transform for fp32.
 absl::Status CheckEncodable(ProfileId profile, DType dtype);
 
-// The profiles that this build encodes, for messages: "raw, lossless, int8, q4".
+// The profiles that this build encodes, for messages: "raw, lossless, int8, q4, transform".
 std::string EncodableProfileNames();
 
 // The calibration objects a coder works with. Borrowed: they outlive the coder.
 struct CodecTables {
   const LosslessTables* lossless = &LosslessTables::BuiltIn();
+  const TransformObjects* transforms = nullptr;  // null: none
 };
 
 // What a tile's place in its sequence says about its coding.
@@ -56,9 +59,9 @@ class TileEncoder {
   // used: `wanted`; or lossless where int8 is wanted and the tile holds NaN, an infinity or a magnitude too large for
   // it, or its lossless tile is as small, or the dtype is fp8; or where q4 is wanted and the tile holds NaN, an
   // infinity or is so short that q4 takes more than 3/4 of its bytes; or raw where neither gains at least raw_bytes /
-  // kMinGainDivisor. Errors of CheckEncodable; InvalidArgument on bad geometry, a wrong size of `rows` or tables that
-  // do not cover the tile; FailedPrecondition when the machine cannot run the chosen instruction set. On an error `out`
-  // is unchanged.
+  // kMinGainDivisor. Errors of CheckEncodable; InvalidArgument for transform, on bad geometry, a wrong size of `rows`
+  // or tables that do not cover the tile; FailedPrecondition when the machine cannot run the chosen instruction set. On
+  // an error `out` is unchanged.
   absl::StatusOr<ProfileId> Encode(const TileGeometry& geometry, ByteSpan rows, ProfileId wanted,
                                    std::vector<uint8_t>& out, TileContext context = {});
 

@@ -161,7 +161,7 @@ TEST(TileCodecTest, SaysWhichProfilesItEncodes) {
   const absl::Status unknown = CheckEncodable(ProfileId::kCacheGen);
   EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(unknown.message()), testing::HasSubstr(EncodableProfileNames()));
-  EXPECT_THAT(EncodableProfileNames(), testing::HasSubstr("raw, lossless, int8, q4"));
+  EXPECT_THAT(EncodableProfileNames(), testing::HasSubstr("raw, lossless, int8, q4, transform"));
   EXPECT_EQ(CheckEncodable(ProfileId::kInt8, DType::kFp32).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(CheckEncodable(ProfileId::kLossless, DType::kFp32), absl::OkStatus());
 }
