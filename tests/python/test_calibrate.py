@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from kdn.calibrate import cli, codec, evaluate, pipeline, rans, tables, texts, t
 from kdn.calibrate.gather import Context, Runner
 from kdn.calibrate.layout import layer_groups
 from kdn.calibrate.rotary import rotate
-from kdn.spec import DType, RopeSpec, RopeStyle
+from kdn.spec import AttentionKind, DType, LayerSpec, ModelSpec, RopeSpec, RopeStyle
 
 DIGEST = "11" * 32
 SIZES = {
@@ -98,6 +99,23 @@ def test_every_truncation_and_other_models_are_refused(llama, calibrated):
         transform_object.read(data, spec, bytes(32))
     with pytest.raises(transform_object.ObjectError, match="follow"):
         transform_object.read(data + bytes(16), spec, FINGERPRINT)
+
+
+def test_objects_of_the_other_implementation_are_read_alike():
+    corpus = Path(__file__).resolve().parents[1] / "fuzz" / "corpus" / "transform_object"
+    layers = (LayerSpec(AttentionKind.FULL, 0, 2, 32, 16, 0),) * 3 + (LayerSpec(AttentionKind.LATENT, 0, 1, 64, 0, 0),)
+    spec = ModelSpec(bytes([1]) * 32, bytes([1]) * 32, DType.BF16, (RopeSpec(),), layers)
+    data = (corpus / "three-groups").read_bytes()
+    made = transform_object.read(data, spec, data[8:40])
+    assert [(g.layer, g.layer_count, [b.kind for b in g.bases]) for g in made.groups] == [
+        (0, 1, [0, 1]),
+        (1, 2, [2]),
+        (3, 1, [0]),
+    ]
+    assert transform_object.write(made, spec) == data
+    for name in ("three-groups-cut", "overlap"):
+        with pytest.raises(transform_object.ObjectError):
+            transform_object.read((corpus / name).read_bytes(), spec, data[8:40])
 
 
 @pytest.mark.parametrize("kind", ["joint", "separate"])

@@ -20,7 +20,7 @@ TILE_HEADER_BYTES = 16 + 4 * 32
 # A chunk's container beside its tiles: the fixed header and what the directory takes for each section.
 CONTAINER_BYTES = 256
 SECTION_BYTES = 48
-SINK_ROWS = 4
+SINK_ROWS = 1
 
 
 def base_rows(spec: ModelSpec, group: Group, kind: int, k: Sequence, v: Sequence) -> np.ndarray:

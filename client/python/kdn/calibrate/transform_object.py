@@ -164,7 +164,7 @@ def read(data: bytes, spec: ModelSpec, fingerprint: bytes) -> TransformObject:
     if named != fingerprint:
         raise ObjectError(f"the object is of another model: {named.hex()[:16]}, not {fingerprint.hex()[:16]}")
     groups, levels, queries, zero = cursor.unpack("<HHHH", "the header")
-    if not (groups <= MAX_GROUPS and 1 <= levels <= MAX_LEVELS and queries <= MAX_QUERIES and zero == 0):
+    if not (1 <= groups <= MAX_GROUPS and 1 <= levels <= MAX_LEVELS and queries <= MAX_QUERIES and zero == 0):
         raise ObjectError(f"{groups} groups, {levels} levels, {queries} queries are out of range")
     made = TransformObject(named, queries, [_read_level(cursor) for _ in range(levels)], [])
     ratios = [level.ratio for level in made.levels]
