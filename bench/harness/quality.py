@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULT_DATA = ROOT.parent / "shared" / "data"
 MODELS = "smollm2,gemma3-270m"
 PROFILES = ("raw,lossless,int8,q4,transform:8,transform:11,transform:16,transform:24,transform:32,"
-            "sim-fp8,sim-cachegen:0.5,sim-cachegen:1,sim-cachegen:1.6")
+            "sim-fp8,sim-cachegen:0.125,sim-cachegen:0.25,sim-cachegen:0.5,sim-cachegen:1,sim-cachegen:1.6")
 QUICK_PROFILES = "lossless,int8,q4"
 SIMULATED = " (simulation)"
 SERVER_FLAGS = ("--storage.capacity=4GiB", "--storage.reserve=0", "--storage.sync=none", "--metrics.listen=",
@@ -38,6 +38,8 @@ def add_options(parser):
     group.add_argument("--data", type=pathlib.Path, metavar="DIR",
                        help="folder with longctx/longchat.jsonl and qa/musique_100.json (default: $KDN_DATA, else "
                             "../shared/data beside the clone, where they exist)")
+    group.add_argument("--objects", type=pathlib.Path, nargs="+", default=[], metavar="FILE",
+                       help="calibration objects to store and activate, one a model, before its contexts")
     group.add_argument("--calibration-texts", type=pathlib.Path, nargs="+", default=[], metavar="PATH",
                        help="files and folders that profiles were calibrated on; contexts that share a 13-gram with "
                             "them are refused and the next of their kind taken")
@@ -103,6 +105,7 @@ def command(options, args, endpoint, out):
     result = [str(interpreter), str(ROOT / "bench" / "quality" / "measure.py")]
     result += [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
     result += ["--build", options.program("server", "kdnd"), options.program("client", "kdn", "libkdn.so")]
+    result += ["--objects", *map(str, args.objects)]
     return result + ["--calibration-texts", *map(str, args.calibration_texts)]
 
 

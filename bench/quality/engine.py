@@ -70,10 +70,10 @@ class Engine:
         """The same values in the model's dtype, so that several questions can share one copy."""
         return [LayerKv(layer.k.float(), layer.v.float(), layer.first_row) for layer in kv]
 
-    def log_probabilities(self, kv: Sequence[LayerKv], ids: Sequence[int]) -> torch.Tensor:
-        """[tokens][vocabulary]: row i is the distribution of what follows ids[i]."""
+    def log_probabilities(self, kv: Sequence[LayerKv], ids: Sequence[int], last: int = 0) -> torch.Tensor:
+        """[tokens][vocabulary]: row i is the distribution of what follows ids[i]. Only of the `last` ones, if not 0."""
         cache = cache_of(self._model, kv)
-        output = self._model(torch.tensor([list(ids)]), past_key_values=cache, use_cache=True)
+        output = self._model(torch.tensor([list(ids)]), past_key_values=cache, use_cache=True, logits_to_keep=last)
         return torch.log_softmax(output.logits[0].float(), -1)
 
 

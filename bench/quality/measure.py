@@ -31,6 +31,7 @@ from engine import Engine, compare, digest_of, set_threads  # noqa: E402
 from ledger import Ledger, Progress  # noqa: E402
 from round_trip import NotInThisBuild, Profile, Receipt, Server, simulated  # noqa: E402
 
+CALIBRATED = ("transform",)  # profiles whose results depend on --objects
 _METHOD = 1  # part of every result's key: raise it when the same inputs would give other figures
 
 
@@ -60,6 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--contexts", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--objects", nargs="*", default=[], type=pathlib.Path)
     parser.add_argument("--calibration-texts", nargs="*", default=[], type=pathlib.Path)
     return parser.parse_args()
 
@@ -72,6 +74,7 @@ class Run:
         self.ledger = Ledger(args.cache / "results.jsonl")
         self.server = Server(args.endpoint)
         self.build = hashlib.sha256(b"".join(path.read_bytes() for path in args.build)).hexdigest()
+        self.calibration: list[str] = []  # digests of the model's objects
         self.wall_s: collections.Counter[str] = collections.Counter()
         self.absent: list[dict[str, str]] = []
         self.profiles = [p for p in map(Profile.parse, args.profiles.split(",")) if self._is_there(p)]
@@ -105,9 +108,11 @@ class Run:
     def measure(self) -> dict[str, Any]:
         for name in self.args.models.split(","):
             engine = Engine(name, self.args.cache / "kv")
+            objects = self.server.put_objects(engine, self.args.objects)
             self.document["models"][name] = {
-                "weights_sha256": engine.weights_digest, "fingerprint": engine.fingerprint,
+                "weights_sha256": engine.weights_digest, "fingerprint": engine.fingerprint, "objects": objects,
             }  # fmt: skip
+            self.calibration = [one["sha256"] for one in objects]
             for text in self._texts(engine):
                 if text.set == "recall":
                     self._recall(engine, recall.plant(engine, text, self.args.context_tokens, self.args.recall_facts))
@@ -201,10 +206,11 @@ class Run:
 
     def _key(self, engine: Engine, profile: Optional[Profile], **what: Any) -> str:
         label = profile.label if profile else None
-        real = profile is not None and not profile.simulated
-        return Ledger.key(
-            method=_METHOD, model=engine.fingerprint, profile=label, build=self.build if real else None, **what
-        )
+        if profile is not None and not profile.simulated:
+            what["build"] = self.build
+            if profile.name in CALIBRATED:
+                what["objects"] = self.calibration
+        return Ledger.key(method=_METHOD, model=engine.fingerprint, profile=label, **{"build": None, **what})
 
     def _once(self, key: str, kind: str, kv: Lazily, work: Callable[[Any], Any]) -> Any:
         """The result under `key`: as found, or as `work` makes it of the KV (and of what to say about it)."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import math
 import pathlib
-from typing import Any
+from typing import Any, Optional
 
 COLOURS = {
     "raw": "#888888", "lossless": "#1b9e77", "int8": "#377eb8", "q4": "#984ea3", "transform": "#d62728",
@@ -34,15 +35,33 @@ def read(paths: list[pathlib.Path]) -> Table:
     return table
 
 
+def size_at_equal_kl(cases: dict[str, dict[str, float]], texts: str, case: str) -> Optional[float]:
+    """How many times larger CacheGen (simulated) is at the same KL, its curve being interpolated (logarithms of both);
+    None outside the curve."""
+    curve = sorted(
+        (math.log(values["KL"]), math.log(values["ratio"]))
+        for name, values in cases.items()
+        if name.startswith(f"{texts}, sim-cachegen") and values["KL"] > 0
+    )
+    kl = math.log(cases[case]["KL"]) if cases[case]["KL"] > 0 else -math.inf
+    for (kl_before, before), (kl_behind, behind) in zip(curve, curve[1:]):
+        if kl_before <= kl <= kl_behind:
+            theirs = before + (behind - before) * (kl - kl_before) / (kl_behind - kl_before)
+            return cases[case]["ratio"] / math.exp(theirs)
+    return None
+
+
 def markdown(table: Table) -> str:
-    names = ("model", "texts", "profile", "ratio", "KL, nat", "+-", "top-1", "perplexity")
+    names = ("model", "texts", "profile", "ratio", "KL, nat", "+-", "top-1", "perplexity", "CacheGen / this")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for model, cases in table.items():
         for case, values in cases.items():
             if "KL" in values:
+                texts, profile = case.split(", ")
                 ratio, kl, error, top1, perplexity = (values[name] for name in SCORES)
-                lines.append(f"| {model} | {case.replace(', ', ' | ')} | {ratio:.3f} | {kl:.2g} | {error:.1g} | "
-                             f"{top1:.3f} | {perplexity:+.2f} % |")  # fmt: skip
+                times = None if profile.startswith("sim-cachegen") else size_at_equal_kl(cases, texts, case)
+                lines.append(f"| {model} | {texts} | {profile} | {ratio:.3f} | {kl:.2g} | {error:.1g} | {top1:.3f} | "
+                             f"{perplexity:+.2f} % | {'' if times is None else f'{times:.2f}'} |")  # fmt: skip
     lines += ["", "| model | profile | recall, mean | worst position | worst fact |", "|---|---|---|---|---|"]
     for model, cases in table.items():
         for case, values in cases.items():

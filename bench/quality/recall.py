@@ -11,9 +11,15 @@ from engine import Engine
 from kdn.transformers.cache import LayerKv
 from texts import Text
 
-ADJECTIVES = ("Amber", "Brisk", "Copper", "Dusty", "Eager", "Frozen", "Golden", "Hidden")
-NOUNS = ("Falcon", "Harbor", "Lantern", "Meadow", "Orchard", "Pelican", "Quarry", "Tunnel")
+# As unlike each other as names can be: small models mix up those that share words, with or without compression.
+CITIES = (
+    "Ankara", "Athens", "Berlin", "Bogota", "Boston", "Cairo", "Dakar", "Denver", "Dublin", "Hanoi", "Havana", "Helsinki",
+    "Jakarta", "Lagos", "Lima", "Lisbon", "Madrid", "Manila", "Mumbai", "Nairobi", "Osaka", "Oslo", "Prague", "Quito",
+    "Riga", "Seoul", "Sydney", "Toronto", "Tunis", "Vienna", "Warsaw", "Zurich",
+)  # fmt: skip
 CODE_DIGITS = 4
+FACT_TOKENS = 20  # more than a fact has
+ROOM_TOKENS = 96  # behind the last stretch, for a sentence that goes on there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +41,25 @@ class Planted:
 
 
 def plant(engine: Engine, filler: Text, tokens: int, facts: int) -> Planted:
-    """`tokens` tokens of filler sentences, with a fact in the middle of each of `facts` equal stretches. Raises
-    ValueError when the filler is too short."""
+    """`tokens` tokens of filler sentences, with a fact in the middle of each of `facts` equal stretches, or where the
+    sentence that stands there ends. Raises ValueError when the filler is too short or its sentences too long."""
     rng = random.Random(filler.sha256)
-    names = rng.sample([f"{a} {n}" for a in ADJECTIVES for n in NOUNS], facts)
+    names = rng.sample(CITIES, facts)
     codes = ["".join(rng.choice("0123456789") for _ in range(CODE_DIGITS)) for _ in names]
     ids, questions = engine.ids(""), []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", filler.text):
         planted = len(questions)
-        if planted < facts and len(ids) >= (planted + 0.5) * tokens / facts:
+        if planted < facts and len(ids) >= (planted + 0.5) * (tokens - ROOM_TOKENS) / facts:
             questions.append(_question(engine, len(ids), names[planted], codes[planted]))
-            ids += engine.ids(f" The access code of the {names[planted]} is {codes[planted]}.", special=False)
+            ids += engine.ids(f" The access code for {names[planted]} is {codes[planted]}.", special=False)
         ids += engine.ids(" " + sentence, special=False)
-    if len(ids) < tokens or len(questions) < facts or questions[-1].position + 2 * CODE_DIGITS + 16 > tokens:
-        raise ValueError(f"{filler.name}: {len(ids)} tokens of filler hold {len(questions)} of {facts} facts")
+    if len(ids) < tokens or len(questions) < facts or questions[-1].position + FACT_TOKENS > tokens:
+        raise ValueError(f"{filler.name}: {tokens} of {len(ids)} tokens of filler do not hold {facts} facts")
     return Planted(filler, ids[:tokens], questions)
 
 
 def _question(engine: Engine, position: int, name: str, code: str) -> Question:
-    prompt = f"\n\nQuestion: What is the access code of the {name}?\nAnswer: The access code of the {name} is"
+    prompt = f"\n\nQuestion: What is the access code for {name}?\nAnswer: The access code for {name} is"
     return Question(position, engine.ids(prompt, special=False), engine.ids(f" {code}", special=False))
 
 
@@ -61,6 +67,7 @@ def answers(engine: Engine, kv: Sequence[LayerKv], questions: Sequence[Question]
     """Log-probability, in nats, of each right answer, all its tokens together."""
     wide, result = engine.widened(kv), []
     for question in questions:
-        logs = engine.log_probabilities(wide, [*question.prompt, *question.answer[:-1]])[len(question.prompt) - 1 :]
+        asked = [*question.prompt, *question.answer[:-1]]
+        logs = engine.log_probabilities(wide, asked, last=len(question.answer))
         result.append(sum(float(row[token]) for row, token in zip(logs, question.answer)))
     return result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -14,6 +16,7 @@ from simulate import SIMULATIONS
 
 LIST_LIMIT = 1000  # chunks of one context that the server lists at once
 TIMEOUT_S = 600.0
+FINGERPRINT = slice(8, 40)  # of the model, in a calibration object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,21 @@ class Server:
             self._connect(profile).close()
         except kdn.KdnError as error:
             raise NotInThisBuild(str(error)) from error
+
+    def put_objects(self, engine: Engine, files: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
+        """Stores and activates the calibration objects of this model, and says which they are and how large."""
+        found = []
+        for file in files:
+            data = file.read_bytes()
+            if data[FINGERPRINT].hex() != engine.fingerprint:
+                continue
+            with self._connect(Profile("lossless")) as client:
+                if not hasattr(client, "put_calibration"):
+                    raise ValueError(f"{file}: this build's client takes no calibration objects")
+                model = client.register_model(engine.spec, chunk_tokens=CHUNK_TOKENS, name=engine.name)
+                client.put_calibration(data, model, activate=True, name=file.name)
+            found.append({"file": file.name, "sha256": hashlib.sha256(data).hexdigest(), "object_bytes": len(data)})
+        return found
 
     def round_trip(
         self, engine: Engine, profile: Profile, ids: Sequence[int], kv: Sequence[LayerKv]
