@@ -54,10 +54,7 @@ absl::Status TransformTileEncoder::Encode(const TransformObject& object, const T
   KDN_RETURN_IF_ERROR(CheckInput(object, input));
   const TransformGroup& group = object.groups()[input.group];
   ChooseClasses(input);
-  for (uint32_t base = 0; base < group.bases.size(); ++base) {
-    PlanBase(group.bases[base], input.step, work_[base]);
-    QuantiseBase(group.bases[base], object.Analysis(input.group, base), input.rows[base], work_[base]);
-  }
+  Quantise(object, input);
   Symbolise(group);
   TransformEncodeJob job;
   EncodeSymbols(job);
@@ -71,9 +68,34 @@ void TransformTileEncoder::ChooseClasses(const TransformTileInput& input) {
   std::fill_n(classes_.begin(), input.sink_rows, static_cast<uint8_t>(kTransformRawRow));
 }
 
+void TransformTileEncoder::Quantise(const TransformObject& object, const TransformTileInput& input) {
+  const TransformGroup& group = object.groups()[input.group];
+  for (uint32_t base = 0; base < group.bases.size(); ++base) {
+    for (ClassPlan& plan : work_[base].plans) plan.made = false;
+    work_[base].levels.resize(classes_.size() * group.bases[base].rank);
+  }
+  pending_.clear();
+  for (uint32_t token = 0; token < classes_.size(); ++token) {
+    if (classes_[token] != kTransformRawRow) pending_.push_back(token);
+  }
+  while (!pending_.empty()) {  // at most once a class
+    beyond_.assign(classes_.size(), 0);
+    for (uint32_t base = 0; base < group.bases.size(); ++base) {
+      PlanBase(group.bases[base], input.step, work_[base]);
+      QuantiseBase(group.bases[base], object.Analysis(input.group, base), input.rows[base], work_[base]);
+    }
+    std::erase_if(pending_, [this](uint32_t token) { return beyond_[token] == 0; });
+    for (const uint32_t token : pending_) {
+      classes_[token] =
+          classes_[token] == 0 ? static_cast<uint8_t>(kTransformRawRow) : static_cast<uint8_t>(classes_[token] - 1);
+    }
+    std::erase_if(pending_, [this](uint32_t token) { return classes_[token] == kTransformRawRow; });
+  }
+}
+
 void TransformTileEncoder::PlanBase(const TransformBase& base, int32_t step, BaseWork& work) {
-  for (ClassPlan& plan : work.plans) plan.made = false;
-  for (const uint8_t row_class : classes_) {
+  for (const uint32_t token : pending_) {
+    const uint32_t row_class = classes_[token];
     if (row_class == kTransformRawRow || work.plans[row_class].made) continue;
     ClassPlan& plan = work.plans[row_class];
     const int32_t exponent = TransformStepExponent(step, row_class);
@@ -90,7 +112,6 @@ void TransformTileEncoder::PlanBase(const TransformBase& base, int32_t step, Bas
       plan.max_magnitudes[j] = kTransformTableOf[TransformTableIndex(context)].max_magnitude;
     }
   }
-  work.levels.resize(classes_.size() * base.rank);
 }
 
 void TransformTileEncoder::QuantiseBase(const TransformBase& base, std::span<const float> analysis,
@@ -100,8 +121,9 @@ void TransformTileEncoder::QuantiseBase(const TransformBase& base, std::span<con
   coefficients_.resize(size_t{kTransformBlockRows} * TransformObject::AnalysisStride(base));
   uint32_t block[kTransformBlockRows];
   uint32_t filled = 0;
-  for (uint32_t token = 0; token < classes_.size(); ++token) {
-    if (classes_[token] == kTransformRawRow) continue;
+  for (const uint32_t token : pending_) {
+    // What one base found beyond its class, or not finite, another need not look at.
+    if (beyond_[token] != 0 || classes_[token] == kTransformRawRow) continue;
     const float* row = rows.data() + size_t{token} * base.width;
     if (!kernels.centre(row, base.means.data(), base.width, centred_.data() + size_t{filled} * base.width)) {
       classes_[token] = kTransformRawRow;
@@ -135,7 +157,7 @@ void TransformTileEncoder::QuantiseBlock(const TransformBase& base, std::span<co
     const TransformLevels levels =
         kernels.quantise(coefficients_.data() + i * job.matrix_stride, plan.inverse_step, plan.coefficients,
                          work.levels.data() + size_t{tokens[i]} * base.rank);
-    if (!levels.fits || levels.magnitude > kMaxLevelSum) classes_[tokens[i]] = kTransformRawRow;
+    if (!levels.fits || levels.magnitude > kMaxLevelSum) beyond_[tokens[i]] = 1;
   }
 }
 

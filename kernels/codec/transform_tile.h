@@ -55,7 +55,8 @@ class TransformTileEncoder {
  public:
   explicit TransformTileEncoder(Isa isa) : isa_(isa) {}
 
-  // Appends the tile to `out`. Rows with what is not finite, and those too far out for their step, become raw rows.
+  // Appends the tile to `out`. Rows too far out for the step of their class get the next coarser class they fit; those
+  // that fit none, and those with what is not finite, become raw rows.
   // InvalidArgument, with `out` unchanged, when a field of `input` is out of range or does not fit the object.
   absl::Status Encode(const TransformObject& object, const TransformTileInput& input, std::vector<uint8_t>& out);
 
@@ -75,6 +76,7 @@ class TransformTileEncoder {
   };
 
   void ChooseClasses(const TransformTileInput& input);
+  void Quantise(const TransformObject& object, const TransformTileInput& input);
   void PlanBase(const TransformBase& base, int32_t step, BaseWork& work);
   void QuantiseBase(const TransformBase& base, std::span<const float> analysis, std::span<const float> rows,
                     BaseWork& work);
@@ -88,6 +90,8 @@ class TransformTileEncoder {
   const Isa isa_;
   BaseWork work_[2];
   std::vector<uint8_t> classes_;     // [token]: class symbols
+  std::vector<uint32_t> pending_;    // tokens to quantise at their class
+  std::vector<uint8_t> beyond_;      // [token]: does not fit its class
   std::vector<float> centred_;       // [block row][channel]
   std::vector<float> coefficients_;  // [block row][analysis stride]
   std::vector<uint8_t> contexts_;    // [symbol]

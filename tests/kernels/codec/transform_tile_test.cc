@@ -249,6 +249,35 @@ TEST(TransformTileTest, OutliersEscapeAndThoseTooFarOutStayAsElements) {
   EXPECT_LT(SquaredError(row(decoded[0], 3), row(model.rows[0], 3)), 0.3 * width);
 }
 
+TEST(TransformTileTest, RowsTooFarOutForTheirClassGetACoarserOne) {
+  const Shape shape = {DType::kBf16, 3, 32, 32, {0, 1, 0, 3, BaseCut::kSeparate, 0, 12, 8}};
+  Model model = MakeModel(shape, 10, 6);
+  const size_t width = 96;
+  // A level of 6000 and more at class 8, of 400 at class 0.
+  for (size_t i = 0; i < width; ++i)
+    model.rows[1][3 * width + i] +=
+        400.0f * model.plan.groups[0].bases[1].matrix[i * 96] * 32 * model.plan.groups[0].bases[1].scales[i];
+  TransformTileInput input = model.Input(10, 0);
+  const std::vector<uint8_t> classes(10, 8);
+  input.row_classes = classes;
+  const std::vector<uint8_t> coded = EncodeTile(model, input);
+  EXPECT_EQ(ReadTransformTileHeader(coded)->raw_rows, 0u);
+  for (const Isa isa : kAllIsas) {
+    if (!IsaSupported(isa)) continue;
+    EXPECT_EQ(EncodeTile(model, input, isa), coded);
+  }
+  const Decoded decoded = DecodeTile(model, 10, coded).value();
+  const auto error = [&](size_t base, size_t r) {
+    return SquaredError(std::span(decoded[base]).subspan(r * width, width),
+                        std::span(model.rows[base]).subspan(r * width, width)) /
+           static_cast<double>(width);
+  };
+  EXPECT_LT(error(1, 2), 1.0 / 256 / 6);
+  EXPECT_GT(error(1, 3), 1.0 / 12 / 32);
+  EXPECT_LT(error(1, 3), 1.0 / 8);
+  EXPECT_GT(error(0, 3), 1.0 / 12 / 32);  // of the whole row
+}
+
 TEST(TransformTileTest, FinerClassesHaveSmallerErrorsAndCostMore) {
   const Model model = MakeModel({}, 64, 7);
   size_t bytes = 0;
