@@ -43,6 +43,7 @@ absl::StatusOr<ChunkSummary> FromWire(const v1::ChunkSummary& wire) {
   summary.in_ram = wire.in_ram();
   summary.documents.assign(wire.documents().begin(), wire.documents().end());
   summary.kind = wire.kind();
+  summary.k_state = wire.k_state();
   return summary;
 }
 
@@ -83,6 +84,8 @@ absl::StatusOr<ServerStats> Admin::Stats() {
   stats.texts = wire.texts();
   stats.disk_free_bytes = wire.disk_free_bytes();
   stats.rss_bytes = wire.rss_bytes();
+  stats.objects = wire.objects();
+  stats.object_bytes = wire.object_bytes();
   return stats;
 }
 
@@ -144,6 +147,11 @@ absl::StatusOr<ChunkInspection> Admin::InspectChunk(const Digest& chunk_digest, 
     summary.cells.assign(part.cells().begin(), part.cells().end());
     summary.value_group = part.value_group();
     summary.value_offset = part.value_offset();
+    summary.bytes_by_profile.insert(part.bytes_by_profile().begin(), part.bytes_by_profile().end());
+    summary.k_state = part.k_state();
+    for (const std::string& digest : part.calibration()) {
+      KDN_ASSIGN_OR_RETURN(summary.calibration.emplace_back(), ReadDigest(digest, "calibration"));
+    }
   }
   inspection.verify_result = wire.verify_result();
   return inspection;
@@ -159,7 +167,7 @@ absl::StatusOr<DeleteCounts> Admin::Delete(const DeleteTarget& target, DeleteMod
   request.set_dry_run(mode == DeleteMode::kDryRun);
   v1::DeleteResponse wire;
   KDN_RETURN_IF_ERROR(client_.CallAdmin("Delete", request, timeout_ms, wire));
-  return DeleteCounts{wire.chunks(), wire.texts(), wire.bytes()};
+  return DeleteCounts{wire.chunks(), wire.texts(), wire.bytes(), wire.objects()};
 }
 
 absl::Status Admin::Pin(const Digest& chunk_digest, PinChange change, uint64_t ttl_ms) {

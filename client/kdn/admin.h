@@ -55,6 +55,8 @@ struct ServerStats {
   uint64_t texts = 0;
   uint64_t disk_free_bytes = 0;
   uint64_t rss_bytes = 0;
+  uint64_t objects = 0;  // calibration objects
+  uint64_t object_bytes = 0;
 };
 
 struct ChunkSummary {
@@ -74,6 +76,7 @@ struct ChunkSummary {
   bool in_ram = false;
   std::vector<std::string> documents;
   std::string kind;
+  std::string k_state;  // "rotated", "unrotated", "mixed"; empty = not known
 };
 
 struct ChunkList {
@@ -106,6 +109,9 @@ struct PartSummary {
   std::vector<uint32_t> cells;
   uint64_t value_group = 0;
   uint64_t value_offset = 0;
+  std::map<std::string, uint64_t> bytes_by_profile;  // coded, of its tiles
+  std::string k_state;                               // "rotated" or "unrotated"
+  std::vector<Digest> calibration;                   // objects its tiles refer to
 };
 
 struct ChunkInspection {
@@ -123,7 +129,8 @@ struct DeleteTarget {  // exactly one is set
 struct DeleteCounts {
   uint64_t chunks = 0;
   uint64_t texts = 0;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // of chunks and objects
+  uint64_t objects = 0;
 };
 
 struct CompactResult {

@@ -34,15 +34,10 @@ absl::StatusOr<ClientOptions> ReadOptions(const kdn_client_options* from) {
   options.channels = read.channels;
   options.transfer_threads = read.transfer_threads;
   options.codec_threads = read.codec_threads;
+  options.calibration_bytes = read.calibration_bytes;
   KDN_ASSIGN_OR_RETURN(const std::optional<ProfileId> profile, ReadProfile(read.profile));
   options.profile = profile.value_or(options.profile);
   return options;
-}
-
-Digest ReadDigest(const uint8_t bytes[32]) {
-  Digest digest;
-  std::memcpy(digest.bytes.data(), bytes, Digest::kBytes);
-  return digest;
 }
 
 template <typename T>
@@ -225,6 +220,7 @@ void kdn_client_options_init(kdn_client_options* options) {
   options->transfer_threads = defaults.transfer_threads;
   options->codec_threads = defaults.codec_threads;
   options->profile = "lossless";
+  options->calibration_bytes = defaults.calibration_bytes;
 }
 
 kdn_status kdn_client_open(const kdn_client_options* options, kdn_client** client) {

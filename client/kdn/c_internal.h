@@ -72,6 +72,12 @@ inline absl::StatusOr<std::optional<ProfileId>> ReadProfile(const char* name) {
   return InvalidArgument("there is no profile \"", std::string_view(name), "\", only ", EncodableProfileNames());
 }
 
+inline Digest ReadDigest(const uint8_t bytes[32]) {
+  Digest digest;
+  std::memcpy(digest.bytes.data(), bytes, Digest::kBytes);
+  return digest;
+}
+
 inline std::string_view OrEmpty(const char* text) { return text == nullptr ? std::string_view() : text; }
 
 // A copy of `from` as this build knows the struct: what an older caller does not have keeps the value of `defaults`.

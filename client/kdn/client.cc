@@ -132,6 +132,31 @@ absl::StatusOr<std::vector<ChunkStoreResult>> Client::PutContainers(const ModelH
   return impl_->PutContainers(model, containers, options);
 }
 
+absl::StatusOr<PutCalibrationResult> Client::PutCalibration(const Fingerprint& fingerprint, ByteSpan bytes,
+                                                            const PutCalibrationOptions& options) {
+  return impl_->PutCalibration(fingerprint, bytes, options);
+}
+
+absl::StatusOr<CalibrationBytes> Client::GetCalibration(const std::optional<Fingerprint>& fingerprint,
+                                                        const Digest& digest, int64_t timeout_ms) {
+  return impl_->GetCalibration(fingerprint, digest, timeout_ms);
+}
+
+absl::StatusOr<std::vector<CalibrationInfo>> Client::ListCalibrations(const Fingerprint& fingerprint,
+                                                                      int64_t timeout_ms) {
+  return impl_->ListCalibrations(fingerprint, timeout_ms);
+}
+
+absl::StatusOr<CalibrationInfo> Client::ActivateCalibration(const Fingerprint& fingerprint, const Digest& digest,
+                                                            int64_t timeout_ms) {
+  return impl_->ActivateCalibration(fingerprint, digest, timeout_ms);
+}
+
+absl::Status Client::DeleteCalibration(const Fingerprint& fingerprint, const Digest& digest,
+                                       CalibrationDeletion deletion, int64_t timeout_ms) {
+  return impl_->DeleteCalibration(fingerprint, digest, deletion, timeout_ms);
+}
+
 absl::StatusOr<std::vector<ChunkId>> Client::Chunks(const ModelHandle& model, std::span<const uint32_t> token_ids,
                                                     const SpanOptions& options) {
   const uint64_t rest = token_ids.size() - std::min<uint64_t>(options.first_token, token_ids.size());

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/kdn/admin.h"
+#include "client/kdn/calibration.h"
 #include "client/kdn/future.h"
 #include "client/transport/grpc_log.h"
 #include "client/transport/grpc_options.h"
@@ -60,9 +61,10 @@ struct ClientOptions {
   // Bounds of what the client holds: coded bytes on their way to the server, and on their way from it to the decoder.
   uint64_t staging_bytes = uint64_t{256} << 20;
   uint64_t receive_bytes = uint64_t{256} << 20;
-  uint32_t channels = 1;          // TCP connections, 1 to kMaxChannels; bulk calls take turns
-  uint32_t transfer_threads = 4;  // Store and Retrieve that make progress at once; more are queued
-  uint32_t codec_threads = 0;     // 0 = min(2, cores)
+  uint64_t calibration_bytes = uint64_t{256} << 20;  // of calibration objects that are kept for further calls
+  uint32_t channels = 1;                             // TCP connections, 1 to kMaxChannels; bulk calls take turns
+  uint32_t transfer_threads = 4;                     // Store and Retrieve that make progress at once; more are queued
+  uint32_t codec_threads = 0;                        // 0 = min(2, cores)
   // How Store codes tiles where StoreOptions does not say: kRaw, kLossless, kInt8 or kQ4 (kernels/codec/README.md).
   // int8 and q4 change values; they are not for fp32 KV (Store: InvalidArgument), and tiles they cannot hold are stored
   // at exact profiles (of q4: K without its rotary embedding, so that only V is exact). A chunk keeps the profile it
@@ -259,6 +261,8 @@ struct PutOptions {
   ChunkKind kind = ChunkKind::kPrefix;
   std::string document;
   uint64_t ttl_ms = 0;
+  // Set: the containers are decoded and coded anew at this profile first. What an earlier profile lost stays lost.
+  std::optional<ProfileId> profile = std::nullopt;
 };
 
 // Since Connect. `misses` is indexed by MissReason.
@@ -351,6 +355,26 @@ class Client {
   absl::StatusOr<std::vector<ChunkStoreResult>> PutContainers(const ModelHandle& model,
                                                               std::span<const ByteSpan> containers,
                                                               const PutOptions& options);
+
+  // Calibration objects, of a registered model (all blocking; timeout_ms 0 = the client's default).
+  //
+  // Stores one; InvalidArgument for bytes that are no object or of another model, ResourceExhausted beyond the server's
+  // limits on objects.
+  absl::StatusOr<PutCalibrationResult> PutCalibration(const Fingerprint& fingerprint, ByteSpan bytes,
+                                                      const PutCalibrationOptions& options);
+  // The bytes of that digest, from this client's cache or the server, verified. Without a fingerprint, of whichever
+  // model has it. NotFound when the server does not have it.
+  absl::StatusOr<CalibrationBytes> GetCalibration(const std::optional<Fingerprint>& fingerprint, const Digest& digest,
+                                                  int64_t timeout_ms = 0);
+  // Newest first.
+  absl::StatusOr<std::vector<CalibrationInfo>> ListCalibrations(const Fingerprint& fingerprint, int64_t timeout_ms = 0);
+  // Makes it the one that clients encode with; noticed by others within seconds. NotFound as above.
+  absl::StatusOr<CalibrationInfo> ActivateCalibration(const Fingerprint& fingerprint, const Digest& digest,
+                                                      int64_t timeout_ms = 0);
+  // Chunks that refer to it are misses (kIncompatible) for whoever does not have it cached. FailedPrecondition for the
+  // active one unless forced; then the one that was active before is again. NotFound as above.
+  absl::Status DeleteCalibration(const Fingerprint& fingerprint, const Digest& digest, CalibrationDeletion deletion,
+                                 int64_t timeout_ms = 0);
 
   // The chunks that Store and Retrieve would use for these tokens (no call).
   static absl::StatusOr<std::vector<ChunkId>> Chunks(const ModelHandle& model, std::span<const uint32_t> token_ids,

@@ -35,6 +35,7 @@ ClientImpl::ClientImpl(const ClientOptions& options, std::unique_ptr<Transport> 
       transport_(std::move(transport)),
       staging_(std::make_shared<ByteBudget>("staging", options.staging_bytes, clock)),
       receive_pool_("receive memory", options.receive_bytes, clock),
+      calibrations_(options.calibration_bytes, clock),
       admin_(*this),
       codec_pool_(CodecThreads(options), kMaxQueuedCodecTasks),
       transfer_pool_(options.transfer_threads, kMaxQueuedOperations) {}

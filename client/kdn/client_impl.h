@@ -5,17 +5,20 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "client/device/byte_budget.h"
 #include "client/device/worker_pool.h"
+#include "client/kdn/calibration_cache.h"
 #include "client/kdn/client.h"
 #include "client/transport/transport.h"
 #include "kernels/base/clock.h"
@@ -60,6 +63,24 @@ class ClientImpl {
                                                               std::span<const ByteSpan> containers,
                                                               const PutOptions& options);
 
+  // As of Client. FindCalibration and ActiveCalibration are what operations use, within their own limits.
+  absl::StatusOr<PutCalibrationResult> PutCalibration(const Fingerprint& fingerprint, ByteSpan bytes,
+                                                      const PutCalibrationOptions& options);
+  absl::StatusOr<CalibrationBytes> GetCalibration(const std::optional<Fingerprint>& fingerprint, const Digest& digest,
+                                                  int64_t timeout_ms);
+  absl::StatusOr<std::vector<CalibrationInfo>> ListCalibrations(const Fingerprint& fingerprint, int64_t timeout_ms);
+  absl::StatusOr<CalibrationInfo> ActivateCalibration(const Fingerprint& fingerprint, const Digest& digest,
+                                                      int64_t timeout_ms);
+  absl::Status DeleteCalibration(const Fingerprint& fingerprint, const Digest& digest, CalibrationDeletion deletion,
+                                 int64_t timeout_ms);
+  // From the cache, else from the server: NotFound where that does not have it (either).
+  absl::StatusOr<CalibrationBytes> FindCalibration(const std::optional<Fingerprint>& fingerprint, const Digest& digest,
+                                                   const CallLimits& limits);
+  // The model's active object of that kind as of the last seconds; nullopt when it has none.
+  absl::StatusOr<std::optional<CalibrationInfo>> ActiveCalibration(const Fingerprint& fingerprint, CalibrationKind kind,
+                                                                   const CallLimits& limits)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Runs `body(state, deadline)` on a transfer thread and returns its future; `body` must call state.Complete. Queued
   // operations can be cancelled and are refused after their deadline.
   template <typename Result>
@@ -83,6 +104,9 @@ class ClientImpl {
 
  private:
   void Track(std::weak_ptr<internal::OperationState> state);
+  absl::StatusOr<std::vector<CalibrationInfo>> ListCalibrations(const Fingerprint& fingerprint,
+                                                                const CallLimits& limits);
+  void ForgetActive(const Fingerprint& fingerprint) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const int64_t process_;
   const ClientOptions options_;
@@ -90,11 +114,17 @@ class ClientImpl {
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<ByteBudget> staging_;
   BufferPool receive_pool_;
+  CalibrationCache calibrations_;
   Admin admin_;
 
   mutable absl::Mutex mutex_;
   ClientCounters counters_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<internal::OperationState>> operations_ ABSL_GUARDED_BY(mutex_);
+  struct KnownCalibrations {
+    std::vector<CalibrationInfo> infos;
+    int64_t until_nanos = 0;
+  };
+  absl::flat_hash_map<Fingerprint, KnownCalibrations> known_calibrations_ ABSL_GUARDED_BY(mutex_);
 
   // Last: their threads use the rest.
   WorkerPool codec_pool_;

@@ -9,6 +9,7 @@
 #include "client/kdn/client_impl.h"
 #include "client/kdn/span_plan.h"
 #include "client/kdn/store_operation.h"
+#include "client/kdn/transcode.h"
 #include "kernels/base/status.h"
 
 namespace kdn {
@@ -300,6 +301,16 @@ absl::StatusOr<std::vector<ChunkStoreResult>> ClientImpl::PutContainers(const Mo
   if (!model.valid()) return InvalidArgument("the model handle is empty");
   CallLimits limits;
   KDN_ASSIGN_OR_RETURN(limits.deadline_nanos, DeadlineNanos(options.timeout_ms, options_.transfer_timeout_ms));
+  std::vector<std::vector<uint8_t>> transcoded;
+  std::vector<ByteSpan> spans;
+  if (options.profile.has_value()) {
+    for (const ByteSpan bytes : containers) {
+      KDN_ASSIGN_OR_RETURN(std::vector<uint8_t> container, TranscodeContainer(model, bytes, *options.profile));
+      transcoded.push_back(std::move(container));
+    }
+    spans.assign(transcoded.begin(), transcoded.end());
+    containers = spans;
+  }
   std::vector<v1::StoreBegin> begins;
   std::vector<Digest> digests;
   for (const ByteSpan bytes : containers) {

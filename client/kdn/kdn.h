@@ -91,6 +91,7 @@ typedef struct kdn_client_options {
   uint32_t transfer_threads;   /* 4 */
   uint32_t codec_threads;      /* 0 = min(2, cores) */
   const char* profile;         /* "raw", "lossless" (default), "int8", "q4" */
+  uint64_t calibration_bytes;  /* 256 MiB: of calibration objects kept for further calls */
 } kdn_client_options;
 
 KDN_API void kdn_client_options_init(kdn_client_options* options);
@@ -279,6 +280,29 @@ KDN_API kdn_status kdn_fetch_container(kdn_client* client, const kdn_model* mode
  * 2 deduplicated, 3 kept existing. document may be NULL. */
 KDN_API kdn_status kdn_put_container(kdn_client* client, const kdn_model* model, const uint8_t* data, size_t size,
                                      uint32_t kind, const char* document, int64_t timeout_ms, uint32_t* outcome);
+
+/* ---- Calibration objects --------------------------------------------------------------------------------------- */
+
+/* What profiles need besides a container; client/kdn/client.h has the semantics. JSON of an object: {"digest": hex,
+ * "fingerprint": hex, "kind": "transform" | "lossless", "object_bytes": n, "created_ms": n, "display_name": "...",
+ * "active": bool}. All blocking. */
+
+/* Stores an object. model NULL = the one whose fingerprint the object carries (KDN_INVALID_ARGUMENT for one that
+ * carries none). activate 1 = make it what clients encode with. json, if not NULL: the object, and "created": bool. */
+KDN_API kdn_status kdn_calibration_put(kdn_client* client, const kdn_model* model, const uint8_t* data, size_t size,
+                                       const char* display_name, int32_t activate, int64_t timeout_ms, kdn_bytes* json);
+/* The bytes of that digest, verified. model NULL = of whichever has it. KDN_NOT_FOUND when the server does not have it.
+ */
+KDN_API kdn_status kdn_calibration_get(kdn_client* client, const kdn_model* model, const uint8_t digest[32],
+                                       int64_t timeout_ms, kdn_bytes* bytes);
+/* A JSON array of the model's objects, newest first. */
+KDN_API kdn_status kdn_calibration_list(kdn_client* client, const kdn_model* model, int64_t timeout_ms,
+                                        kdn_bytes* json);
+KDN_API kdn_status kdn_calibration_activate(kdn_client* client, const kdn_model* model, const uint8_t digest[32],
+                                            int64_t timeout_ms);
+/* KDN_FAILED_PRECONDITION for the active one unless force is 1. */
+KDN_API kdn_status kdn_calibration_delete(kdn_client* client, const kdn_model* model, const uint8_t digest[32],
+                                          int32_t force, int64_t timeout_ms);
 
 /* ---- Asynchronous bulk operations ------------------------------------------------------------------------------ */
 

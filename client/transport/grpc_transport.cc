@@ -21,6 +21,7 @@
 #include "client/transport/connect_failure.h"
 #include "kernels/base/crc32c.h"
 #include "kernels/base/status.h"
+#include "kernels/format/calibration_object.h"
 
 namespace kdn {
 namespace {
@@ -30,6 +31,8 @@ using grpc::internal::RpcMethod;
 
 constexpr char kRetrieveMethod[] = "/kdn.v1.Kdn/Retrieve";
 constexpr char kStoreMethod[] = "/kdn.v1.Kdn/Store";
+constexpr char kPutObjectMethod[] = "/kdn.v1.Kdn/PutObject";
+constexpr char kGetObjectMethod[] = "/kdn.v1.Kdn/GetObject";
 constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
 // A LookupText brings tokens and keys, which came in a request of at most 4 MiB, and of up to 4,194,304 tokens 34 bytes
 // a chunk of 16.
@@ -338,6 +341,62 @@ absl::Status GrpcTransport::Store(StoreSource& source, const CallLimits& limits,
   }
   const absl::Status status = call.Translate(writer->Finish());
   return source_status.ok() ? status : source_status;
+}
+
+absl::Status GrpcTransport::PutObject(const v1::PutObjectBegin& begin, ByteSpan bytes, const CallLimits& limits,
+                                      v1::PutObjectResponse& response) {
+  KDN_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, Connect(limits));
+  ActiveCall call(*this, limits);
+  const std::unique_ptr<grpc::ClientWriter<v1::PutObjectFrame>> writer(
+      grpc::internal::ClientWriterFactory<v1::PutObjectFrame>::Create(
+          channel.get(), RpcMethod(kPutObjectMethod, nullptr, RpcMethod::CLIENT_STREAMING), &call.context(),
+          &response));
+  v1::PutObjectFrame frame;
+  *frame.mutable_begin() = begin;
+  for (uint64_t offset = 0; offset < bytes.size(); offset += kMaxFrameDataBytes) {
+    const ByteSpan data = bytes.subspan(offset, std::min<uint64_t>(kMaxFrameDataBytes, bytes.size() - offset));
+    frame.set_data(data.data(), data.size());
+    if (!writer->Write(frame)) break;  // the call is over: Finish says why
+    call.Heard();
+    frame.clear_begin();
+  }
+  writer->WritesDone();
+  return call.Translate(writer->Finish());
+}
+
+absl::Status GrpcTransport::GetObject(const v1::GetObjectRequest& request, const CallLimits& limits,
+                                      std::vector<uint8_t>& bytes) {
+  KDN_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, Connect(limits));
+  ActiveCall call(*this, limits);
+  const std::unique_ptr<grpc::ClientReader<v1::GetObjectFrame>> reader(
+      grpc::internal::ClientReaderFactory<v1::GetObjectFrame>::Create(
+          channel.get(), RpcMethod(kGetObjectMethod, nullptr, RpcMethod::SERVER_STREAMING), &call.context(), request));
+  bytes.clear();
+  std::optional<uint64_t> announced_bytes;
+  absl::Status protocol;
+  v1::GetObjectFrame frame;
+  while (protocol.ok() && reader->Read(&frame)) {
+    call.Heard();
+    if (!announced_bytes.has_value()) {
+      announced_bytes = frame.object().object_bytes();
+      if (*announced_bytes > kMaxCalibrationBytes) {
+        protocol = DataLoss("the server announces an object of ", *announced_bytes, " bytes");
+        break;
+      }
+      bytes.reserve(*announced_bytes);
+    }
+    if (frame.data().size() > *announced_bytes - bytes.size()) {
+      protocol = DataLoss("the server sends more than the ", *announced_bytes, " bytes it announced of an object");
+      break;
+    }
+    bytes.insert(bytes.end(), frame.data().begin(), frame.data().end());
+  }
+  if (!protocol.ok()) call.context().TryCancel();
+  const grpc::Status status = reader->Finish();
+  if (!protocol.ok()) return protocol;
+  KDN_RETURN_IF_ERROR(call.Translate(status));
+  if (announced_bytes == bytes.size()) return absl::OkStatus();
+  return DataLoss("object stream: ended after ", bytes.size(), " of ", announced_bytes.value_or(0), " bytes");
 }
 
 }  // namespace kdn

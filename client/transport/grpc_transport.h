@@ -31,6 +31,10 @@ class GrpcTransport : public Transport {
                     google::protobuf::MessageLite& response) override;
   absl::Status Retrieve(const v1::RetrieveRequest& request, const CallLimits& limits, RetrieveSink& sink) override;
   absl::Status Store(StoreSource& source, const CallLimits& limits, v1::StoreResponse& response) override;
+  absl::Status PutObject(const v1::PutObjectBegin& begin, ByteSpan bytes, const CallLimits& limits,
+                         v1::PutObjectResponse& response) override;
+  absl::Status GetObject(const v1::GetObjectRequest& request, const CallLimits& limits,
+                         std::vector<uint8_t>& bytes) override;
   void DropConnections() override;
   TransportStats stats() const override { return watch_.stats(); }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -62,6 +63,13 @@ class Transport {
 
   // Sends what `source` gives. An error may leave any number of the chunks stored.
   virtual absl::Status Store(StoreSource& source, const CallLimits& limits, v1::StoreResponse& response) = 0;
+
+  // Sends a calibration object of begin.object_bytes() bytes.
+  virtual absl::Status PutObject(const v1::PutObjectBegin& begin, ByteSpan bytes, const CallLimits& limits,
+                                 v1::PutObjectResponse& response) = 0;
+  // Receives one, of at most kMaxCalibrationBytes, as many bytes as announced. Not compared with its digest.
+  virtual absl::Status GetObject(const v1::GetObjectRequest& request, const CallLimits& limits,
+                                 std::vector<uint8_t>& bytes) = 0;
 
   // Gives up the connections, so that nothing refers to memory handed to Store any more; the next call connects anew.
   virtual void DropConnections() = 0;

@@ -24,9 +24,15 @@ constexpr int64_t kNanosPerMicro = 1000;
 constexpr TenantId kProbeTenant = 0xffffffffu;
 
 bool Matches(const ChunkFilter& filter, const v1::ChunkRecord& row) {
+  if (row.has_object()) return false;
   if (filter.fingerprint.has_value() && row.fingerprint() != filter.fingerprint->view()) return false;
   return filter.document.empty() ||
          std::find(row.documents().begin(), row.documents().end(), filter.document) != row.documents().end();
+}
+
+// The index counts objects' rows among the chunks'.
+uint64_t ChunksOf(const IndexCounts& counts, const Objects::Totals& objects) {
+  return counts.chunks - std::min(counts.chunks, objects.objects);
 }
 
 // Where the page before ended; unset for the first.
@@ -38,6 +44,18 @@ absl::StatusOr<std::optional<Digest>> ReadPageToken(const std::string& token) {
 }
 
 uint32_t ClampLimit(uint32_t limit) { return std::min(limit == 0 ? kDefaultListLimit : limit, kMaxListLimit); }
+
+KState KStateOf(const v1::ChunkRecord& row) {
+  std::optional<KState> all;
+  for (const v1::PartRecord& part : row.parts()) {
+    KState state = KState::kUnknown;
+    if (part.rope_state() == static_cast<uint32_t>(RopeState::kRotated)) state = KState::kRotated;
+    if (part.rope_state() == static_cast<uint32_t>(RopeState::kUnrotated)) state = KState::kUnrotated;
+    if (state == KState::kUnknown) return state;
+    all = all.value_or(state) == state ? state : KState::kMixed;
+  }
+  return all.value_or(KState::kUnknown);
+}
 
 size_t SummaryBytes(const v1::ChunkRecord& row) {
   size_t bytes = kSummaryBytes;
@@ -63,6 +81,7 @@ ChunkInfo Admin::InfoOf(const TenantRef& tenant, const v1::ChunkRecord& row) {
     profile = std::max(profile, part.profile());
   }
   info.profile = static_cast<ProfileId>(profile);
+  info.k_state = KStateOf(row);
   const absl::StatusOr<ModelRef> model = c_.registry().FindModel(tenant, info.fingerprint);
   if (model.ok()) {
     info.cells_total = (*model)->cells().num_cells();
@@ -261,9 +280,10 @@ std::vector<TierInfo> Admin::Tiers() {
                     .hits = ram.hits,
                     .misses = ram.misses};
   const absl::StatusOr<IndexCounts> counts = c_.index().Counts();
+  const absl::StatusOr<Objects::Totals> objects = objects_.Count();
   const LiveBytes live = c_.live().Get();
   TierInfo disk_tier{.tier = "disk",
-                     .chunks = counts.ok() ? counts->chunks : 0,
+                     .chunks = counts.ok() && objects.ok() ? ChunksOf(*counts, *objects) : 0,
                      .bytes = c_.evictor().UsedBytes(),
                      .stored_bytes = live.stored_bytes,
                      .raw_bytes = live.raw_bytes,
@@ -275,10 +295,13 @@ std::vector<TierInfo> Admin::Tiers() {
 
 absl::StatusOr<ChunkStore::Totals> Admin::GetTotals() {
   KDN_ASSIGN_OR_RETURN(const IndexCounts counts, c_.index().Counts());
+  KDN_ASSIGN_OR_RETURN(const Objects::Totals objects, objects_.Count());
   KDN_ASSIGN_OR_RETURN(const uint64_t free_bytes, c_.disk_space().FreeBytes());
-  return ChunkStore::Totals{.chunks = counts.chunks,
+  return ChunkStore::Totals{.chunks = ChunksOf(counts, objects),
                             .models = counts.models,
                             .texts = counts.texts,
+                            .objects = objects.objects,
+                            .object_bytes = objects.object_bytes,
                             .disk_free_bytes = free_bytes,
                             .read_only = c_.read_only(),
                             .refusal = c_.refusal()};

@@ -6,13 +6,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/core/core_context.h"
+#include "server/core/objects.h"
 
 namespace kdn {
 
 // The operator's use cases inside one tenant: list, inspect, pin; and the whole store's probe and figures. Thread-safe.
 class Admin {
  public:
-  explicit Admin(CoreContext& context) : c_(context) {}
+  // `objects` outlives it.
+  Admin(CoreContext& context, Objects& objects) : c_(context), objects_(objects) {}
 
   absl::StatusOr<ChunkPage> ListChunks(const Caller& caller, const ChunkFilter& filter);
   absl::StatusOr<ChunkDetails> InspectChunk(const Caller& caller, const Digest& chunk_digest,
@@ -30,6 +32,7 @@ class Admin {
   absl::Status InspectPart(const v1::PartRecord& part, ChunkStore::Verify verify, ChunkDetails& details);
 
   CoreContext& c_;
+  Objects& objects_;
 };
 
 }  // namespace kdn

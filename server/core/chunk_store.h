@@ -14,6 +14,7 @@
 #include "kernels/base/bytes.h"
 #include "kernels/base/sha256.h"
 #include "kernels/chunk/chunker.h"
+#include "kernels/format/calibration_object.h"
 #include "kernels/format/container.h"
 #include "kernels/layout/cell_map.h"
 #include "kernels/layout/model_spec.h"
@@ -138,6 +139,9 @@ struct StoreTextRequest {
   std::vector<std::string> extra_keys;
 };
 
+// Of the K of a chunk's parts: unknown where one was stored before this was noted.
+enum class KState { kUnknown, kRotated, kUnrotated, kMixed };
+
 struct ChunkInfo {
   Digest chunk_digest;
   Fingerprint fingerprint;
@@ -147,6 +151,7 @@ struct ChunkInfo {
   uint64_t stored_bytes = 0;
   uint64_t raw_bytes = 0;
   ProfileId profile = ProfileId::kRaw;
+  KState k_state = KState::kUnknown;
   uint32_t cells_present = 0;
   uint32_t cells_total = 0;
   int64_t created_ms = 0;
@@ -199,7 +204,38 @@ enum class DeleteMode { kDelete, kDryRun };
 struct DeleteCounts {
   uint64_t chunks = 0;
   uint64_t texts = 0;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // of chunks and objects
+  uint64_t objects = 0;
+};
+
+// A calibration object, of the model it is stored for.
+struct ObjectInfo {
+  Digest digest;  // SHA-256 of its bytes
+  Fingerprint fingerprint;
+  CalibrationKind kind = CalibrationKind::kTransform;
+  uint64_t object_bytes = 0;
+  int64_t created_ms = 0;
+  std::string display_name;
+  bool active = false;  // of its model's objects of its kind
+};
+
+enum class ObjectActivation { kLeave, kActivate };
+
+struct PutObjectRequest {
+  Fingerprint fingerprint;
+  Digest digest;
+  std::string display_name;  // at most kMaxDisplayNameBytes
+  ObjectActivation activation = ObjectActivation::kLeave;
+};
+
+struct PutObjectResult {
+  ObjectInfo object;
+  bool created = false;  // false: it was there
+};
+
+struct StoredObject {
+  ObjectInfo object;
+  SharedBytes bytes;
 };
 
 struct ModelInfo {
@@ -251,6 +287,24 @@ class ChunkStore {
   virtual absl::StatusOr<StoredText> LookupText(const Caller& caller, const Fingerprint& fingerprint,
                                                 const Digest& text_digest) = 0;
 
+  // Calibration objects, pinned and durable when acknowledged whatever the sync mode. `bytes` is checked: digest,
+  // header, fingerprint. InvalidArgument names what is wrong; ResourceExhausted beyond kMaxObjectsPerModel or the
+  // objects' share of the capacity (kObjectCapacityDivisor), or when disk or capacity are full.
+  virtual absl::StatusOr<PutObjectResult> PutObject(const Caller& caller, const PutObjectRequest& request,
+                                                    SharedBytes bytes) = 0;
+  // The bytes agree with the digest. Without a fingerprint, of whichever model has it. NotFound when it is not stored
+  // for the model or was found damaged.
+  virtual absl::StatusOr<StoredObject> GetObject(const Caller& caller, const std::optional<Fingerprint>& fingerprint,
+                                                 const Digest& digest) = 0;
+  // Newest first.
+  virtual absl::StatusOr<std::vector<ObjectInfo>> ListObjects(const Caller& caller, const Fingerprint& fingerprint) = 0;
+  virtual absl::StatusOr<ObjectInfo> ActivateObject(const Caller& caller, const Fingerprint& fingerprint,
+                                                    const Digest& digest) = 0;
+  // FailedPrecondition for the active object unless forced. What it was.
+  enum class ObjectDeletion { kUnlessActive, kForced };
+  virtual absl::StatusOr<ObjectInfo> DeleteObject(const Caller& caller, const Fingerprint& fingerprint,
+                                                  const Digest& digest, ObjectDeletion deletion) = 0;
+
   // Pages end at the limit (at most kMaxListLimit), or earlier for their bytes (kMaxPageBytes).
   virtual absl::StatusOr<ChunkPage> ListChunks(const Caller& caller, const ChunkFilter& filter) = 0;
   enum class Verify { kNo, kEveryByte };
@@ -280,6 +334,8 @@ class ChunkStore {
     uint64_t chunks = 0;
     uint64_t models = 0;
     uint64_t texts = 0;
+    uint64_t objects = 0;
+    uint64_t object_bytes = 0;
     uint64_t disk_free_bytes = 0;
     bool read_only = false;  // disk full: stores are refused until there is space
     std::string refusal;     // why, when read_only

@@ -35,7 +35,8 @@ ChunkStoreImpl::ChunkStoreImpl(const ChunkStoreOptions& options, CoreParts parts
       lookups_(context_),
       retrieving_(context_),
       texts_(context_),
-      admin_(context_),
+      objects_(context_),
+      admin_(context_, objects_),
       deletion_(context_),
       maintenance_(context_) {
   if (background == Background::kRun) maintenance_.Start();
@@ -76,6 +77,32 @@ absl::StatusOr<uint64_t> ChunkStoreImpl::StoreText(const Caller& caller, const S
 absl::StatusOr<StoredText> ChunkStoreImpl::LookupText(const Caller& caller, const Fingerprint& fingerprint,
                                                       const Digest& text_digest) {
   return texts_.Lookup(caller, fingerprint, text_digest);
+}
+
+absl::StatusOr<PutObjectResult> ChunkStoreImpl::PutObject(const Caller& caller, const PutObjectRequest& request,
+                                                          SharedBytes bytes) {
+  return objects_.Put(caller, request, bytes);
+}
+
+absl::StatusOr<StoredObject> ChunkStoreImpl::GetObject(const Caller& caller,
+                                                       const std::optional<Fingerprint>& fingerprint,
+                                                       const Digest& digest) {
+  return objects_.Get(caller, fingerprint, digest);
+}
+
+absl::StatusOr<std::vector<ObjectInfo>> ChunkStoreImpl::ListObjects(const Caller& caller,
+                                                                    const Fingerprint& fingerprint) {
+  return objects_.List(caller, fingerprint);
+}
+
+absl::StatusOr<ObjectInfo> ChunkStoreImpl::ActivateObject(const Caller& caller, const Fingerprint& fingerprint,
+                                                          const Digest& digest) {
+  return objects_.Activate(caller, fingerprint, digest);
+}
+
+absl::StatusOr<ObjectInfo> ChunkStoreImpl::DeleteObject(const Caller& caller, const Fingerprint& fingerprint,
+                                                        const Digest& digest, ObjectDeletion deletion) {
+  return objects_.Delete(caller, fingerprint, digest, deletion);
 }
 
 absl::StatusOr<ChunkPage> ChunkStoreImpl::ListChunks(const Caller& caller, const ChunkFilter& filter) {

@@ -11,6 +11,7 @@
 #include "server/core/deletion.h"
 #include "server/core/lookups.h"
 #include "server/core/maintenance.h"
+#include "server/core/objects.h"
 #include "server/core/retrieving.h"
 #include "server/core/storing.h"
 #include "server/core/texts.h"
@@ -35,6 +36,15 @@ class ChunkStoreImpl : public ChunkStore {
   absl::StatusOr<uint64_t> StoreText(const Caller& caller, const StoreTextRequest& request) override;
   absl::StatusOr<StoredText> LookupText(const Caller& caller, const Fingerprint& fingerprint,
                                         const Digest& text_digest) override;
+  absl::StatusOr<PutObjectResult> PutObject(const Caller& caller, const PutObjectRequest& request,
+                                            SharedBytes bytes) override;
+  absl::StatusOr<StoredObject> GetObject(const Caller& caller, const std::optional<Fingerprint>& fingerprint,
+                                         const Digest& digest) override;
+  absl::StatusOr<std::vector<ObjectInfo>> ListObjects(const Caller& caller, const Fingerprint& fingerprint) override;
+  absl::StatusOr<ObjectInfo> ActivateObject(const Caller& caller, const Fingerprint& fingerprint,
+                                            const Digest& digest) override;
+  absl::StatusOr<ObjectInfo> DeleteObject(const Caller& caller, const Fingerprint& fingerprint, const Digest& digest,
+                                          ObjectDeletion deletion) override;
   absl::StatusOr<ChunkPage> ListChunks(const Caller& caller, const ChunkFilter& filter) override;
   absl::StatusOr<ChunkDetails> InspectChunk(const Caller& caller, const Digest& chunk_digest, Verify verify) override;
   absl::StatusOr<DeleteCounts> Delete(const Caller& caller, const DeleteTarget& target, DeleteMode mode) override;
@@ -56,6 +66,7 @@ class ChunkStoreImpl : public ChunkStore {
   Lookups lookups_;
   Retrieving retrieving_;
   Texts texts_;
+  Objects objects_;
   Admin admin_;
   Deletion deletion_;
   Maintenance maintenance_;

@@ -32,7 +32,7 @@ struct Deletion::Victims {
 
   void Add(const ChunkKey& key, const v1::ChunkRecord& row) {
     chunks.push_back(key.key);
-    ++counts.chunks;
+    ++(row.has_object() ? counts.objects : counts.chunks);
     counts.bytes += StoredBytes(row);
   }
 };
@@ -201,7 +201,7 @@ absl::Status Deletion::RemoveChunk(const TenantRef& tenant, const Digest& storag
     KDN_RETURN_IF_ERROR(PutTombstones(c_.values(), tenant->record.name(), {.chunk_keys = {storage_key}}));
   }
   KDN_RETURN_IF_ERROR(c_.RemoveRow(key, *row));
-  ++counts.chunks;
+  ++(row->has_object() ? counts.objects : counts.chunks);
   counts.bytes += StoredBytes(*row);
   return absl::OkStatus();
 }

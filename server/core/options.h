@@ -41,6 +41,10 @@ inline constexpr size_t kMaxDisplayNameBytes = 256;
 inline constexpr uint64_t kMaxModelsPerTenant = 4096;
 // Models kept parsed in memory beside those in use.
 inline constexpr size_t kMaxCachedModels = 1024;
+// Calibration objects of a model, and the largest share of the capacity that all objects may take: they are never
+// evicted.
+inline constexpr size_t kMaxObjectsPerModel = 256;
+inline constexpr uint64_t kObjectCapacityDivisor = 4;
 // Cells a chunk of one model may be cut into: bounds the index row of a chunk, of which a value's metadata (64 KiB)
 // must be able to say every cell.
 inline constexpr uint32_t kMaxCellsPerModel = 3072;

@@ -128,16 +128,21 @@ absl::StatusOr<RetrievedChunk> Retrieving::Attempt(const Request& request, bool&
   chunk.num_tokens = row.num_tokens();
   bool from_ram = true;
   uint64_t bytes = 0;
+  std::vector<std::pair<ProfileId, uint64_t>> bytes_by_part;
   for (const auto& [index, part] : parts) {
     absl::StatusOr<RetrievedPart> retrieved = ReadPart(request, part);
     if (!retrieved.ok()) return HandleFailure(request, part.location, retrieved.status(), retry);
     from_ram &= retrieved->from_ram;
-    for (const RetrievedPart::Slice& slice : retrieved->slices) bytes += slice.bytes.size();
+    uint64_t part_bytes = 0;
+    for (const RetrievedPart::Slice& slice : retrieved->slices) part_bytes += slice.bytes.size();
+    bytes_by_part.emplace_back(static_cast<ProfileId>(row.parts(index).profile()), part_bytes);
+    bytes += part_bytes;
     chunk.parts.push_back(*std::move(retrieved));
   }
   c_.Touch(request.key, row);
   if (!from_ram) c_.disk_hits.fetch_add(1, std::memory_order_relaxed);
   c_.events().OnHit(from_ram ? "ram" : "disk", row.num_tokens(), bytes);
+  for (const auto& [profile, part_bytes] : bytes_by_part) c_.events().OnProfileDelivered(profile, part_bytes);
   return chunk;
 }
 

@@ -22,6 +22,12 @@ class StoreEvents {
   virtual void OnStoreRejected(std::string_view reason) {}  // canonical code's name, lower case
   virtual void OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) {}
   virtual void OnReinserted(uint64_t chunks, uint64_t bytes) {}
+  // One container stored, or delivered in part or whole, by the highest-numbered profile among its tiles.
+  virtual void OnProfileStored(ProfileId profile, uint64_t stored_bytes, uint64_t raw_bytes) {}
+  virtual void OnProfileDelivered(ProfileId profile, uint64_t bytes) {}
+  virtual void OnObjectStored(uint64_t bytes) {}
+  // A read of a calibration object: "delivered", "absent" or "damaged".
+  virtual void OnObjectRead(std::string_view outcome, uint64_t bytes) {}
   virtual void OnCorruption(std::string_view where) {}  // "values", "index", "upload"
 };
 

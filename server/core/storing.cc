@@ -226,6 +226,7 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   v1::PartRecord part;
   part.set_header_bytes(upload.header.header_bytes);
   part.set_profile(static_cast<uint32_t>(HighestProfile(upload.header)));
+  part.set_rope_state(static_cast<uint32_t>(upload.header.rope_state));
   for (const v1::CellRecord& cell : plan.taken) *part.add_cells() = cell;
   part.set_raw_bytes(RawBytes(*upload.model, upload.header.num_tokens, part.cells()));
   const uint64_t raw_bytes = part.raw_bytes();
@@ -257,6 +258,7 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   c_.live().Change(before, after);
   TouchParent(upload);
   c_.events().OnStored(StoreOutcome::kStored, upload.header.num_tokens, upload.container.size(), raw_bytes);
+  c_.events().OnProfileStored(HighestProfile(upload.header), upload.container.size(), raw_bytes);
   return StoreOutcome::kStored;
 }
 

@@ -48,13 +48,19 @@ class GaugeCollector : public prometheus::Collectable {
       AddValue(bytes, tier.bytes, labels);
       AddValue(capacity, tier.capacity_bytes, labels);
     }
+    MetricFamily objects = NewGauge("kdn_objects", "Calibration objects stored.");
+    MetricFamily object_bytes = NewGauge("kdn_object_bytes", "Bytes of calibration objects stored.");
+    if (const std::optional<GaugeSources::Objects> held = sources_.objects(); held.has_value()) {
+      AddValue(objects, held->objects, {});
+      AddValue(object_bytes, held->bytes, {});
+    }
     MetricFamily queue = NewGauge("kdn_queue_depth", "Tasks that wait, by queue.");
     AddValue(queue, sources_.queue_depth(), {{"queue", "workers"}});
     MetricFamily used = NewGauge("kdn_memory_inflight_bytes", "Bytes that calls in progress hold.");
     AddValue(used, sources_.memory_used_bytes(), {});
     MetricFamily limit = NewGauge("kdn_memory_inflight_limit_bytes", "Bytes that calls in progress may hold.");
     AddValue(limit, sources_.memory_limit_bytes, {});
-    return {chunks, bytes, capacity, queue, used, limit};
+    return {chunks, bytes, capacity, objects, object_bytes, queue, used, limit};
   }
 
  private:

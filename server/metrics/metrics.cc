@@ -82,6 +82,22 @@ struct Metrics::Families {
         reinserted_bytes(CounterFamily(*registry, "kdn_reinserted_bytes_total",
                                        "Bytes written anew because their segment was reclaimed.")
                              .Add({})),
+        profile_stored_chunks(CounterFamily(*registry, "kdn_profile_stored_chunks_total",
+                                            "Containers stored, by the lossiest profile among their tiles.")),
+        profile_stored_bytes(
+            CounterFamily(*registry, "kdn_profile_stored_bytes_total", "Bytes of these containers, coded.")),
+        profile_stored_raw_bytes(CounterFamily(*registry, "kdn_profile_stored_raw_bytes_total",
+                                               "KV bytes before coding of these containers.")),
+        profile_delivered_chunks(CounterFamily(*registry, "kdn_profile_delivered_chunks_total",
+                                               "Containers delivered, whole or in part, by profile.")),
+        profile_delivered_bytes(CounterFamily(*registry, "kdn_profile_delivered_bytes_total",
+                                              "Bytes delivered of these containers, coded.")),
+        object_puts(CounterFamily(*registry, "kdn_object_puts_total", "Calibration objects stored.").Add({})),
+        object_put_bytes(
+            CounterFamily(*registry, "kdn_object_put_bytes_total", "Bytes of calibration objects stored.").Add({})),
+        object_reads(CounterFamily(*registry, "kdn_object_reads_total", "Reads of calibration objects, by outcome.")),
+        object_read_bytes(
+            CounterFamily(*registry, "kdn_object_read_bytes_total", "Bytes of calibration objects delivered.").Add({})),
         corruptions(CounterFamily(*registry, "kdn_corruption_total", "Damage found, by where it was.")) {}
 
   const std::shared_ptr<Registry> registry;
@@ -109,6 +125,15 @@ struct Metrics::Families {
   Counter& evicted_bytes;
   Counter& reinserted_chunks;
   Counter& reinserted_bytes;
+  Family<Counter>& profile_stored_chunks;
+  Family<Counter>& profile_stored_bytes;
+  Family<Counter>& profile_stored_raw_bytes;
+  Family<Counter>& profile_delivered_chunks;
+  Family<Counter>& profile_delivered_bytes;
+  Counter& object_puts;
+  Counter& object_put_bytes;
+  Family<Counter>& object_reads;
+  Counter& object_read_bytes;
   Family<Counter>& corruptions;
   const Histogram::BucketBoundaries latency_buckets = LatencyBuckets();
 };
@@ -127,6 +152,15 @@ Metrics::Metrics(std::shared_ptr<Registry> registry, const BuildLabels& build)
   for (int reason = 1; reason <= static_cast<int>(MissReason::kIncomplete); ++reason) {
     families_->misses.Add({{"reason", std::string(MissReasonName(static_cast<MissReason>(reason)))}});
   }
+  for (uint8_t profile = 0; profile <= kMaxProfileId; ++profile) {
+    const Labels labels = {{"profile", std::string(ProfileName(static_cast<ProfileId>(profile)))}};
+    families_->profile_stored_chunks.Add(labels);
+    families_->profile_stored_bytes.Add(labels);
+    families_->profile_stored_raw_bytes.Add(labels);
+    families_->profile_delivered_chunks.Add(labels);
+    families_->profile_delivered_bytes.Add(labels);
+  }
+  for (const char* outcome : {"delivered", "absent", "damaged"}) families_->object_reads.Add({{"outcome", outcome}});
   for (const char* where : {"values", "index", "upload"}) families_->corruptions.Add({{"where", where}});
 }
 
@@ -182,6 +216,29 @@ void Metrics::OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes
 void Metrics::OnReinserted(uint64_t chunks, uint64_t bytes) {
   families_->reinserted_chunks.Increment(static_cast<double>(chunks));
   families_->reinserted_bytes.Increment(static_cast<double>(bytes));
+}
+
+void Metrics::OnProfileStored(ProfileId profile, uint64_t stored_bytes, uint64_t raw_bytes) {
+  const Labels labels = {{"profile", std::string(ProfileName(profile))}};
+  families_->profile_stored_chunks.Add(labels).Increment();
+  families_->profile_stored_bytes.Add(labels).Increment(static_cast<double>(stored_bytes));
+  families_->profile_stored_raw_bytes.Add(labels).Increment(static_cast<double>(raw_bytes));
+}
+
+void Metrics::OnProfileDelivered(ProfileId profile, uint64_t bytes) {
+  const Labels labels = {{"profile", std::string(ProfileName(profile))}};
+  families_->profile_delivered_chunks.Add(labels).Increment();
+  families_->profile_delivered_bytes.Add(labels).Increment(static_cast<double>(bytes));
+}
+
+void Metrics::OnObjectStored(uint64_t bytes) {
+  families_->object_puts.Increment();
+  families_->object_put_bytes.Increment(static_cast<double>(bytes));
+}
+
+void Metrics::OnObjectRead(std::string_view outcome, uint64_t bytes) {
+  families_->object_reads.Add({{"outcome", std::string(outcome)}}).Increment();
+  families_->object_read_bytes.Increment(static_cast<double>(bytes));
 }
 
 void Metrics::OnCorruption(std::string_view where) {

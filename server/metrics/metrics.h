@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,10 @@ class Metrics : public StoreEvents {
   void OnStoreRejected(std::string_view reason) override;
   void OnEvicted(std::string_view reason, uint64_t chunks, uint64_t bytes) override;
   void OnReinserted(uint64_t chunks, uint64_t bytes) override;
+  void OnProfileStored(ProfileId profile, uint64_t stored_bytes, uint64_t raw_bytes) override;
+  void OnProfileDelivered(ProfileId profile, uint64_t bytes) override;
+  void OnObjectStored(uint64_t bytes) override;
+  void OnObjectRead(std::string_view outcome, uint64_t bytes) override;
   void OnCorruption(std::string_view where) override;
 
   // `method` is a name of the service definition; `code` a canonical code's name, upper case.
@@ -56,6 +61,12 @@ class Metrics : public StoreEvents {
 // What is read when somebody looks, not counted: sizes and depths.
 struct GaugeSources {
   std::function<std::vector<TierInfo>()> tiers;
+  // Calibration objects; nothing when the store cannot tell.
+  struct Objects {
+    uint64_t objects = 0;
+    uint64_t bytes = 0;
+  };
+  std::function<std::optional<Objects>()> objects;
   std::function<uint64_t()> queue_depth;
   std::function<uint64_t()> memory_used_bytes;
   uint64_t memory_limit_bytes = 0;

@@ -140,6 +140,7 @@ absl::Status DoDelete(ChunkStore& store, const Caller& caller, const v1::DeleteR
   response.set_chunks(counts.chunks);
   response.set_texts(counts.texts);
   response.set_bytes(counts.bytes);
+  response.set_objects(counts.objects);
   return absl::OkStatus();
 }
 
@@ -194,6 +195,8 @@ absl::Status AdminService::FillStats(v1::StatsResponse& response) const {
   KDN_ASSIGN_OR_RETURN(const ChunkStore::Totals totals, environment_.store->GetTotals());
   response.set_models(totals.models);
   response.set_texts(totals.texts);
+  response.set_objects(totals.objects);
+  response.set_object_bytes(totals.object_bytes);
   response.set_disk_free_bytes(totals.disk_free_bytes);
   response.set_rss_bytes(ResidentBytes());
   return absl::OkStatus();

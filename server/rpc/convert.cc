@@ -48,6 +48,34 @@ absl::StatusOr<ChunkOffer> ReadOffer(const v1::ChunkOffer& offer) {
 
 void WriteDigest(const Digest& digest, std::string& out) { out.assign(digest.view()); }
 
+namespace {
+
+std::string_view KStateName(KState state) {
+  switch (state) {
+    case KState::kUnknown:
+      return "";
+    case KState::kRotated:
+      return "rotated";
+    case KState::kUnrotated:
+      return "unrotated";
+    case KState::kMixed:
+      return "mixed";
+  }
+  return "";
+}
+
+}  // namespace
+
+void WriteObjectInfo(const ObjectInfo& info, v1::ObjectSummary& out) {
+  WriteDigest(info.digest, *out.mutable_digest());
+  WriteDigest(info.fingerprint, *out.mutable_fingerprint());
+  out.set_kind(static_cast<uint32_t>(info.kind));
+  out.set_object_bytes(info.object_bytes);
+  out.set_created_ms(info.created_ms);
+  out.set_display_name(info.display_name);
+  out.set_active(info.active);
+}
+
 void WriteCells(const CellSet& cells, v1::Cells& out) {
   if (cells.Empty()) return;
   const std::vector<uint8_t> bitmap = cells.ToBytes();
@@ -70,6 +98,7 @@ void WriteChunkInfo(const ChunkInfo& info, v1::ChunkSummary& out) {
   out.set_pinned_until_ms(info.pinned_until_ms);
   out.set_in_ram(info.in_ram);
   for (const std::string& document : info.documents) out.add_documents(document);
+  out.set_k_state(std::string(KStateName(info.k_state)));
   out.set_kind(info.kind == ChunkKind::kSegment ? "segment" : "prefix");
 }
 
@@ -85,11 +114,17 @@ void WriteChunkDetails(const ChunkDetails& details, v1::InspectChunkResponse& ou
         static_cast<uint32_t>(std::count_if(part.header.sections.begin(), part.header.sections.end(), is_wide)));
     summary.set_tiles(static_cast<uint32_t>(part.header.tiles.size()));
     for (const TileEntry& tile : part.header.tiles) {
-      ++(*summary.mutable_tiles_by_profile())[std::string(ProfileName(tile.profile))];
+      const std::string profile(ProfileName(tile.profile));
+      ++(*summary.mutable_tiles_by_profile())[profile];
+      (*summary.mutable_bytes_by_profile())[profile] += tile.length;
     }
     for (const uint32_t cell : part.cells) summary.add_cells(cell);
     summary.set_value_group(part.value_group);
     summary.set_value_offset(part.value_offset);
+    if (part.header.tiles.empty()) continue;  // its header could not be read
+    const KState k_state = part.header.rope_state == RopeState::kRotated ? KState::kRotated : KState::kUnrotated;
+    summary.set_k_state(std::string(KStateName(k_state)));
+    for (const Digest& digest : part.header.calibration) WriteDigest(digest, *summary.add_calibration());
   }
 }
 

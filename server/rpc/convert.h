@@ -32,6 +32,7 @@ absl::StatusOr<ChunkOffer> ReadOffer(const v1::ChunkOffer& offer);
 void WriteCells(const CellSet& cells, v1::Cells& out);
 void WriteChunkInfo(const ChunkInfo& info, v1::ChunkSummary& out);
 void WriteChunkDetails(const ChunkDetails& details, v1::InspectChunkResponse& out);
+void WriteObjectInfo(const ObjectInfo& info, v1::ObjectSummary& out);
 void WriteDigest(const Digest& digest, std::string& out);
 
 }  // namespace kdn

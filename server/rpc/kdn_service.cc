@@ -5,6 +5,7 @@
 
 #include "kernels/base/status.h"
 #include "server/rpc/convert.h"
+#include "server/rpc/object_streams.h"
 #include "server/rpc/retrieve_stream.h"
 #include "server/rpc/store_stream.h"
 #include "server/rpc/unary_call.h"
@@ -117,6 +118,34 @@ absl::Status DoLookupText(const CallEnvironment& env, const Caller& caller, cons
   return absl::OkStatus();
 }
 
+absl::Status DoListObjects(const CallEnvironment& env, const Caller& caller, const v1::ListObjectsRequest& request,
+                           v1::ListObjectsResponse& response) {
+  KDN_ASSIGN_OR_RETURN(const Fingerprint fingerprint, ReadDigest("fingerprint", request.fingerprint()));
+  KDN_ASSIGN_OR_RETURN(const std::vector<ObjectInfo> objects, env.store->ListObjects(caller, fingerprint));
+  for (const ObjectInfo& object : objects) WriteObjectInfo(object, *response.add_objects());
+  return absl::OkStatus();
+}
+
+absl::Status DoActivateObject(const CallEnvironment& env, const Caller& caller,
+                              const v1::ActivateObjectRequest& request, v1::ActivateObjectResponse& response) {
+  KDN_ASSIGN_OR_RETURN(const Fingerprint fingerprint, ReadDigest("fingerprint", request.fingerprint()));
+  KDN_ASSIGN_OR_RETURN(const Digest digest, ReadDigest("digest", request.digest()));
+  KDN_ASSIGN_OR_RETURN(const ObjectInfo object, env.store->ActivateObject(caller, fingerprint, digest));
+  WriteObjectInfo(object, *response.mutable_object());
+  return absl::OkStatus();
+}
+
+absl::Status DoDeleteObject(const CallEnvironment& env, const Caller& caller, const v1::DeleteObjectRequest& request,
+                            v1::DeleteObjectResponse& response) {
+  KDN_ASSIGN_OR_RETURN(const Fingerprint fingerprint, ReadDigest("fingerprint", request.fingerprint()));
+  KDN_ASSIGN_OR_RETURN(const Digest digest, ReadDigest("digest", request.digest()));
+  const auto deletion =
+      request.force() ? ChunkStore::ObjectDeletion::kForced : ChunkStore::ObjectDeletion::kUnlessActive;
+  KDN_ASSIGN_OR_RETURN(const ObjectInfo object, env.store->DeleteObject(caller, fingerprint, digest, deletion));
+  response.set_object_bytes(object.object_bytes);
+  return absl::OkStatus();
+}
+
 // Request and response live until gRPC is done with the call.
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* StartUnary(const CallEnvironment& env, grpc::CallbackServerContext* context,
@@ -166,6 +195,34 @@ grpc::ServerUnaryReactor* KdnService::LookupText(grpc::CallbackServerContext* co
                                                  const v1::LookupTextRequest* request,
                                                  v1::LookupTextResponse* response) {
   return StartUnary(environment_, context, "LookupText", std::pair(request, response), &DoLookupText);
+}
+
+grpc::ServerReadReactor<v1::PutObjectFrame>* KdnService::PutObject(grpc::CallbackServerContext* context,
+                                                                   v1::PutObjectResponse* response) {
+  return PutObjectStream::Start(environment_, context, response);
+}
+
+grpc::ServerWriteReactor<v1::GetObjectFrame>* KdnService::GetObject(grpc::CallbackServerContext* context,
+                                                                    const v1::GetObjectRequest* request) {
+  return GetObjectStream::Start(environment_, context, request);
+}
+
+grpc::ServerUnaryReactor* KdnService::ListObjects(grpc::CallbackServerContext* context,
+                                                  const v1::ListObjectsRequest* request,
+                                                  v1::ListObjectsResponse* response) {
+  return StartUnary(environment_, context, "ListObjects", std::pair(request, response), &DoListObjects);
+}
+
+grpc::ServerUnaryReactor* KdnService::ActivateObject(grpc::CallbackServerContext* context,
+                                                     const v1::ActivateObjectRequest* request,
+                                                     v1::ActivateObjectResponse* response) {
+  return StartUnary(environment_, context, "ActivateObject", std::pair(request, response), &DoActivateObject);
+}
+
+grpc::ServerUnaryReactor* KdnService::DeleteObject(grpc::CallbackServerContext* context,
+                                                   const v1::DeleteObjectRequest* request,
+                                                   v1::DeleteObjectResponse* response) {
+  return StartUnary(environment_, context, "DeleteObject", std::pair(request, response), &DoDeleteObject);
 }
 
 }  // namespace kdn

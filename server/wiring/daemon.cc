@@ -147,6 +147,11 @@ absl::Status Daemon::Impl::StartEndpoint(const config::Config& config) {
   if (!config.metrics.listen.enabled()) return absl::OkStatus();
   GaugeSources sources;
   sources.tiers = [this] { return store->Tiers(); };
+  sources.objects = [this]() -> std::optional<GaugeSources::Objects> {
+    const absl::StatusOr<ChunkStore::Totals> totals = store->GetTotals();
+    if (!totals.ok()) return std::nullopt;
+    return GaugeSources::Objects{totals->objects, totals->object_bytes};
+  };
   sources.queue_depth = [this] { return rpc->queue_depth(); };
   sources.memory_used_bytes = [this] { return rpc->memory_used_bytes(); };
   sources.memory_limit_bytes = config.memory.inflight_bytes;

@@ -109,6 +109,8 @@ class ChunkIndex {
                                           const std::optional<Digest>& after, const ChunkVisitor& visit) = 0;
   virtual absl::Status VisitChunksOfDocument(TenantId tenant, const std::string& document,
                                              const std::optional<Digest>& after, const ChunkVisitor& visit) = 0;
+  // The rows of a model's calibration objects, which the visits above meet among the others.
+  virtual absl::Status VisitObjectsOfModel(TenantId tenant, const Digest& fingerprint, const ChunkVisitor& visit) = 0;
 
   virtual absl::StatusOr<std::optional<v1::TextRecord>> GetText(TenantId tenant, const Digest& key) = 0;
   using TextVisitor = std::function<bool(const Digest& key, const v1::TextRecord&)>;

@@ -229,12 +229,28 @@ class Recovery {
     part.set_value_length(location.length);
     KDN_ASSIGN_OR_RETURN(const std::optional<v1::ChunkRecord> previous, ReadChunk(key));
     std::optional<v1::ChunkRecord> row = previous;
-    KDN_ASSIGN_OR_RETURN(const MergeOutcome outcome, MergePart(chunk, kMaxDocumentsPerRow, row));
+    KDN_ASSIGN_OR_RETURN(const MergeOutcome outcome,
+                         chunk.has_object() ? ReplaceObject(chunk, row) : MergePart(chunk, kMaxDocumentsPerRow, row));
     if (outcome == MergeOutcome::kUnchanged) return absl::OkStatus();
     ++stats_.chunks_put;
     IndexBatch batch;
     batch.chunk_puts.push_back({key, std::move(*row), previous});
     return index_.Commit(batch, Durability::kUnsynced);
+  }
+
+  // Of an object's values the last one written holds.
+  absl::StatusOr<MergeOutcome> ReplaceObject(const v1::ChunkRecord& found, std::optional<v1::ChunkRecord>& row) const {
+    if (row && (!row->has_object() || row->chunk_digest() != found.chunk_digest())) {
+      return DataLoss("an object's value under the key of something else");
+    }
+    const auto place = [](const v1::PartRecord& part) { return LocationKey{part.value_group(), part.value_offset()}; };
+    if (row && row->parts_size() == 1) {
+      const LocationKey held = place(row->parts(0));
+      const LocationKey mine = place(found.parts(0));
+      if (held == mine || !IsBefore(held, mine)) return MergeOutcome::kUnchanged;
+    }
+    row = found;
+    return MergeOutcome::kChanged;
   }
 
   absl::Status ApplyModel(const ChunkKey& key, const v1::ModelRecord& model, const ValueLocation& location) {

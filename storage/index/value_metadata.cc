@@ -43,7 +43,7 @@ bool HasUtf8Only(const v1::ValueMetadata& metadata) {
   const auto& documents = metadata.chunk().documents();
   const auto& extra_keys = metadata.text().extra_keys();
   return IsUtf8(metadata.tenant()) && IsUtf8(metadata.text().document()) && IsUtf8(metadata.model().display_name()) &&
-         std::all_of(documents.begin(), documents.end(), IsUtf8) &&
+         IsUtf8(metadata.chunk().object().display_name()) && std::all_of(documents.begin(), documents.end(), IsUtf8) &&
          std::all_of(extra_keys.begin(), extra_keys.end(), IsUtf8);
 }
 

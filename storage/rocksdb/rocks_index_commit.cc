@@ -57,6 +57,7 @@ absl::Status RocksIndex::AddChunkPut(const IndexBatch::ChunkPut& put, Change& ch
                            put.record.chunk_digest().size(), " bytes");
   }
   if (!std::ranges::all_of(put.record.documents(), IsUtf8)) return InvalidArgument("a document's name is not UTF-8");
+  if (!IsUtf8(put.record.object().display_name())) return InvalidArgument("an object's display name is not UTF-8");
   const TenantId tenant = put.key.tenant;
   const auto& key = put.key.key;
   const std::string row_key = RowKey(tenant, key);
@@ -73,6 +74,10 @@ absl::Status RocksIndex::AddChunkPut(const IndexBatch::ChunkPut& put, Change& ch
     }
   } else if (status.ok()) {
     status = change.batch.Put(db_->family(Family::kChunksByModel), SecondaryKey(tenant, *fingerprint, key), "");
+  }
+  if (put.record.has_object() && status.ok()) {
+    const std::string by_object = SecondaryKey(tenant, ObjectsOwner(*fingerprint), key);
+    status = change.batch.Put(db_->family(Family::kChunksByDocument), by_object, "");
   }
   for (const std::string& document : put.record.documents()) {
     if (status.ok()) status = change.batch.Put(db_->family(Family::kChunksByDocument), by_document(document), "");
@@ -92,6 +97,10 @@ absl::Status RocksIndex::AddChunkDelete(const IndexBatch::ChunkDelete& erase, Ch
   rocksdb::Status status = change.batch.Delete(db_->family(Family::kChunks), row_key);
   if (const auto fingerprint = Digest::FromBytes(AsBytes(erase.previous.fingerprint())); fingerprint && status.ok()) {
     status = change.batch.Delete(db_->family(Family::kChunksByModel), SecondaryKey(tenant, *fingerprint, key));
+    if (erase.previous.has_object() && status.ok()) {
+      const std::string by_object = SecondaryKey(tenant, ObjectsOwner(*fingerprint), key);
+      status = change.batch.Delete(db_->family(Family::kChunksByDocument), by_object);
+    }
   }
   for (const std::string& document : erase.previous.documents()) {
     if (!status.ok()) break;

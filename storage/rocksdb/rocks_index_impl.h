@@ -51,6 +51,7 @@ class RocksIndex final : public ChunkIndex {
                                   const ChunkVisitor& visit) override;
   absl::Status VisitChunksOfDocument(TenantId tenant, const std::string& document, const std::optional<Digest>& after,
                                      const ChunkVisitor& visit) override;
+  absl::Status VisitObjectsOfModel(TenantId tenant, const Digest& fingerprint, const ChunkVisitor& visit) override;
   absl::StatusOr<std::optional<v1::TextRecord>> GetText(TenantId tenant, const Digest& key) override;
   absl::Status VisitTexts(TenantId tenant, const TextVisitor& visit) override;
   absl::StatusOr<std::optional<v1::ModelRecord>> GetModel(TenantId tenant, const Digest& fingerprint) override;

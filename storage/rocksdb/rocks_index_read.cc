@@ -143,6 +143,13 @@ absl::Status RocksIndex::VisitChunksOfDocument(TenantId tenant, const std::strin
       visit);
 }
 
+absl::Status RocksIndex::VisitObjectsOfModel(TenantId tenant, const Digest& fingerprint, const ChunkVisitor& visit) {
+  return VisitSecondary(
+      Family::kChunksByDocument, RowKey(tenant, ObjectsOwner(fingerprint)), std::nullopt,
+      [&](const v1::ChunkRecord& record) { return record.has_object() && record.fingerprint() == fingerprint.view(); },
+      visit);
+}
+
 absl::StatusOr<std::optional<v1::TextRecord>> RocksIndex::GetText(TenantId tenant, const Digest& key) {
   KDN_ASSIGN_OR_RETURN(const Use use, Enter());
   v1::TextRecord record;

@@ -10,6 +10,8 @@ namespace kdn {
 namespace {
 
 constexpr size_t kChecksumBytes = 4;
+// A document of such a name would share the range; who visits looks at the rows.
+constexpr std::string_view kObjectsTag{"\0kdn objects of model\0", 22};
 
 uint32_t RowChecksum(Family family, std::string_view key, std::string_view bytes) {
   const uint8_t tag = static_cast<uint8_t>(family);
@@ -49,6 +51,12 @@ std::string SecondaryKey(TenantId tenant, const Digest& owner, const Digest& chu
 }
 
 Digest DocumentOwner(std::string_view document) { return Sha256::Of(AsBytes(document)); }
+
+Digest ObjectsOwner(const Digest& fingerprint) {
+  std::string name(kObjectsTag);
+  name.append(fingerprint.view());
+  return Sha256::Of(AsBytes(name));
+}
 
 TenantId KeyTenant(std::string_view key) {
   TenantId tenant = 0;

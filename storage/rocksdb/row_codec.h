@@ -37,9 +37,11 @@ inline constexpr size_t kSecondaryKeyBytes = kRowKeyBytes + Digest::kBytes;
 std::string TenantKey(TenantId tenant);
 // Chunks, texts, models: tenant, digest.
 std::string RowKey(TenantId tenant, const Digest& digest);
-// Chunks of a model or document: tenant, owner (fingerprint or SHA-256 of the document's name), chunk key.
+// Chunks of a model or document: tenant, owner (fingerprint or SHA-256 of the document's name), chunk key. Calibration
+// objects stand among a model's chunks, and beside the documents' under an owner of their own.
 std::string SecondaryKey(TenantId tenant, const Digest& owner, const Digest& chunk_key);
 Digest DocumentOwner(std::string_view document);
+Digest ObjectsOwner(const Digest& fingerprint);
 
 // Nullopt when `key` has another size.
 std::optional<std::pair<TenantId, Digest>> ParseRowKey(std::string_view key);

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AttentionKind",
+    "Calibration",
     "Client",
     "DType",
     "KdnError",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _NATIVE = {
+    "Calibration": "client",
     "Client": "client",
     "Model": "client",
     "TextLookup": "client",

@@ -55,6 +55,25 @@ class TextLookup:
     extra_keys: list[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A calibration object that the server has."""
+
+    digest: bytes  # SHA-256 of its bytes
+    fingerprint: bytes  # of its model
+    kind: str  # "transform" or "lossless"
+    object_bytes: int
+    created_ms: int  # since 1970
+    display_name: str
+    active: bool  # what clients encode with unless told otherwise
+    created: bool = False  # of put_calibration: the server did not have it before
+
+
+def _calibration(fields: dict[str, Any]) -> Calibration:
+    raw = {key: bytes.fromhex(fields[key]) for key in ("digest", "fingerprint")}
+    return Calibration(**{**fields, **raw})
+
+
 def _take_bytes(holder: Any) -> bytes:
     try:
         return bytes(ffi.buffer(holder.data, holder.size)) if holder.size else b""
@@ -394,6 +413,70 @@ class Client:
         with self._use() as native:
             self._check(lib.kdn_fetch_container(native, model._handle, chunk_digest, int(timeout * 1000), container))
         return _take_bytes(container)
+
+    def put_calibration(
+        self, data: bytes, model: Optional[Model] = None, *, activate: bool = True, name: str = "", timeout: float = 0.0
+    ) -> Calibration:
+        """Stores a calibration object on the server, where it stays until it is deleted. Idempotent.
+
+        Args:
+          data: the object's bytes, at most 64 MiB.
+          model: whose it is; None = the registered model whose fingerprint the object carries (kind "transform").
+          activate: make it the one that clients encode with, also where the server had it already.
+          name: for display, at most 256 bytes.
+          timeout: seconds; 0 = the client's transfer_timeout.
+
+        Raises:
+          KdnError: INVALID_ARGUMENT for bytes that are no object, or of another model; NOT_FOUND when the model is not
+            registered; RESOURCE_EXHAUSTED beyond the server's limits on objects.
+        """
+        answer = ffi.new("kdn_bytes*")
+        handle = ffi.NULL if model is None else model._handle
+        with self._use() as native:
+            self._check(
+                lib.kdn_calibration_put(
+                    native, handle, data, len(data), name.encode(), int(activate), int(timeout * 1000), answer
+                )
+            )
+        return _calibration(json.loads(_take_bytes(answer)))
+
+    def get_calibration(self, digest: bytes, model: Optional[Model] = None, timeout: float = 0.0) -> bytes:
+        """The calibration object of that digest (32 bytes), from this client's cache or the server, verified.
+
+        model: whose it is; None = of whichever model has it. Raises KdnError NOT_FOUND when the server does not have it.
+        """
+        if len(digest) != 32:
+            raise KdnError("INVALID_ARGUMENT", f"the digest has {len(digest)} bytes: SHA-256 has 32")
+        found = ffi.new("kdn_bytes*")
+        handle = ffi.NULL if model is None else model._handle
+        with self._use() as native:
+            self._check(lib.kdn_calibration_get(native, handle, digest, int(timeout * 1000), found))
+        return _take_bytes(found)
+
+    def list_calibrations(self, model: Model) -> list[Calibration]:
+        """The model's calibration objects, newest first. Raises KdnError NOT_FOUND when the model is not registered."""
+        answer = ffi.new("kdn_bytes*")
+        with self._use() as native:
+            self._check(lib.kdn_calibration_list(native, model._handle, 0, answer))
+        return [_calibration(fields) for fields in json.loads(_take_bytes(answer))]
+
+    def activate_calibration(self, model: Model, digest: bytes) -> None:
+        """Makes a stored object the one that clients encode with. Raises KdnError NOT_FOUND when it is not stored."""
+        if len(digest) != 32:
+            raise KdnError("INVALID_ARGUMENT", f"the digest has {len(digest)} bytes: SHA-256 has 32")
+        with self._use() as native:
+            self._check(lib.kdn_calibration_activate(native, model._handle, digest, 0))
+
+    def delete_calibration(self, model: Model, digest: bytes, *, force: bool = False) -> None:
+        """Deletes an object; chunks that refer to it are misses ("incompatible") for whoever does not have it cached.
+
+        Raises:
+          KdnError: FAILED_PRECONDITION for the active one without force; NOT_FOUND when it is not stored.
+        """
+        if len(digest) != 32:
+            raise KdnError("INVALID_ARGUMENT", f"the digest has {len(digest)} bytes: SHA-256 has 32")
+        with self._use() as native:
+            self._check(lib.kdn_calibration_delete(native, model._handle, digest, int(force), 0))
 
     def chunk_digests(self, model: Model, token_ids: Sequence[int], *, extra_keys: Sequence[str] = ()) -> list[bytes]:
         """The digests (32 bytes each) of the prefix chunks of token_ids ([tokens] integers). No call."""

@@ -46,6 +46,7 @@ GaugeSources Sources() {
     disk.capacity_bytes = 1000;
     return std::vector<TierInfo>{disk};
   };
+  sources.objects = [] { return std::optional(GaugeSources::Objects{2, 77}); };
   sources.queue_depth = [] { return uint64_t{5}; };
   sources.memory_used_bytes = [] { return uint64_t{7}; };
   sources.memory_limit_bytes = 9;
@@ -64,6 +65,11 @@ void Exercise(Metrics& metrics) {
   metrics.OnStoreRejected("data_loss");
   metrics.OnEvicted("capacity", 8, 4000);
   metrics.OnReinserted(1, 500);
+  metrics.OnProfileStored(ProfileId::kQ4, 600, 2400);
+  metrics.OnProfileDelivered(ProfileId::kTransform, 300);
+  metrics.OnObjectStored(77);
+  metrics.OnObjectRead("delivered", 77);
+  metrics.OnObjectRead("absent", 0);
   metrics.OnCorruption("values");
   metrics.OnCallStarted();
   metrics.OnCallFinished("Lookup", "OK", 0.001);
@@ -84,6 +90,14 @@ TEST(MetricsTest, CountsWhatHappens) {
   EXPECT_EQ(counters.at("kdn_stored_bytes_total"), 600u);
   EXPECT_EQ(counters.at("kdn_stored_raw_bytes_total"), 1000u);
   EXPECT_EQ(counters.at("kdn_dedup_bytes_total"), 600u);
+  EXPECT_EQ(counters.at("kdn_profile_stored_bytes_total{profile=\"q4\"}"), 600u);
+  EXPECT_EQ(counters.at("kdn_profile_stored_raw_bytes_total{profile=\"q4\"}"), 2400u);
+  EXPECT_EQ(counters.at("kdn_profile_stored_chunks_total{profile=\"lossless\"}"), 0u);
+  EXPECT_EQ(counters.at("kdn_profile_delivered_bytes_total{profile=\"transform\"}"), 300u);
+  EXPECT_EQ(counters.at("kdn_object_puts_total"), 1u);
+  EXPECT_EQ(counters.at("kdn_object_read_bytes_total"), 77u);
+  EXPECT_EQ(counters.at("kdn_object_reads_total{outcome=\"absent\"}"), 1u);
+  EXPECT_EQ(counters.at("kdn_object_reads_total{outcome=\"damaged\"}"), 0u);
   EXPECT_EQ(counters.at("kdn_divergence_total"), 1u);
   EXPECT_EQ(counters.at("kdn_divergent_cells_total"), 2u);
   EXPECT_EQ(counters.at("kdn_store_rejected_total{reason=\"data_loss\"}"), 1u);

@@ -109,6 +109,54 @@ class MemoryChunkStore : public ChunkStore {
     if (found == texts_.end()) return NotFound("no such text");
     return found->second;
   }
+  absl::StatusOr<PutObjectResult> PutObject(const Caller& caller, const PutObjectRequest& request,
+                                            SharedBytes bytes) override {
+    if (Sha256::Of(bytes.span()) != request.digest) return InvalidArgument("another digest");
+    absl::MutexLock lock(&mu_);
+    PutObjectResult result;
+    StoredObject& object = objects_[{caller.tenant, request.digest}];
+    result.created = object.bytes.size() == 0;
+    object.bytes = std::move(bytes);
+    object.object.digest = request.digest;
+    object.object.fingerprint = request.fingerprint;
+    object.object.object_bytes = object.bytes.size();
+    object.object.display_name = request.display_name;
+    object.object.active |= request.activation == ObjectActivation::kActivate;
+    result.object = object.object;
+    return result;
+  }
+  absl::StatusOr<StoredObject> GetObject(const Caller& caller, const std::optional<Fingerprint>&,
+                                         const Digest& digest) override {
+    absl::MutexLock lock(&mu_);
+    const auto found = objects_.find({caller.tenant, digest});
+    if (found == objects_.end()) return NotFound("no such object");
+    return found->second;
+  }
+  absl::StatusOr<std::vector<ObjectInfo>> ListObjects(const Caller& caller, const Fingerprint&) override {
+    absl::MutexLock lock(&mu_);
+    std::vector<ObjectInfo> objects;
+    for (const auto& [key, object] : objects_) {
+      if (key.first == caller.tenant) objects.push_back(object.object);
+    }
+    return objects;
+  }
+  absl::StatusOr<ObjectInfo> ActivateObject(const Caller& caller, const Fingerprint&, const Digest& digest) override {
+    absl::MutexLock lock(&mu_);
+    const auto found = objects_.find({caller.tenant, digest});
+    if (found == objects_.end()) return NotFound("no such object");
+    found->second.object.active = true;
+    return found->second.object;
+  }
+  absl::StatusOr<ObjectInfo> DeleteObject(const Caller& caller, const Fingerprint&, const Digest& digest,
+                                          ObjectDeletion deletion) override {
+    absl::MutexLock lock(&mu_);
+    const auto found = objects_.find({caller.tenant, digest});
+    if (found == objects_.end()) return NotFound("no such object");
+    ObjectInfo info = found->second.object;
+    if (info.active && deletion == ObjectDeletion::kUnlessActive) return FailedPrecondition("active");
+    objects_.erase(found);
+    return info;
+  }
   absl::StatusOr<ChunkPage> ListChunks(const Caller& caller, const ChunkFilter& filter) override {
     absl::MutexLock lock(&mu_);
     ChunkPage page;
@@ -174,6 +222,7 @@ class MemoryChunkStore : public ChunkStore {
   absl::Mutex mu_;
   std::map<Key, Chunk> chunks_ ABSL_GUARDED_BY(mu_);
   std::map<Key, StoredText> texts_ ABSL_GUARDED_BY(mu_);
+  std::map<Key, StoredObject> objects_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace kdn::testing

@@ -43,6 +43,9 @@ class LimitedIndex final : public ChunkIndex {
                                      const ChunkVisitor& visit) override {
     return index_.VisitChunksOfDocument(tenant, document, after, visit);
   }
+  absl::Status VisitObjectsOfModel(TenantId tenant, const Digest& fingerprint, const ChunkVisitor& visit) override {
+    return index_.VisitObjectsOfModel(tenant, fingerprint, visit);
+  }
   absl::StatusOr<std::optional<v1::TextRecord>> GetText(TenantId tenant, const Digest& key) override {
     return index_.GetText(tenant, key);
   }

@@ -75,6 +75,13 @@ class FakeChunkIndex : public ChunkIndex {
     return VisitMatching(tenant, after, matches, visit);
   }
 
+  absl::Status VisitObjectsOfModel(TenantId tenant, const Digest& fingerprint, const ChunkVisitor& visit) override {
+    const auto matches = [&](const v1::ChunkRecord& row) {
+      return row.has_object() && row.fingerprint() == fingerprint.view();
+    };
+    return VisitMatching(tenant, std::nullopt, matches, visit);
+  }
+
   absl::StatusOr<std::optional<v1::TextRecord>> GetText(TenantId tenant, const Digest& key) override {
     absl::MutexLock lock(&mutex_);
     if (closed_) return Unavailable("closed");

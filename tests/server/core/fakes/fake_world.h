@@ -57,6 +57,7 @@ class CountingEvents : public StoreEvents {
     Add("evicted_" + std::string(reason), chunks);
   }
   void OnReinserted(uint64_t chunks, uint64_t bytes) override { Add("reinserted", chunks); }
+  void OnObjectRead(std::string_view outcome, uint64_t bytes) override { Add("object_" + std::string(outcome), 1); }
   void OnCorruption(std::string_view where) override { Add("corruption_" + std::string(where), 1); }
 
   uint64_t operator[](const std::string& name) const {
