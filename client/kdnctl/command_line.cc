@@ -33,6 +33,9 @@ struct Invocation {
   bool help_all = false;
   ChunkLsOptions chunk_ls;
   ChunkRmOptions chunk_rm;
+  ChunkPutOptions chunk_put;
+  CodecPutOptions codec_put;
+  CodecRmOptions codec_rm;
   LookupCommandOptions lookup;
   BenchOptions bench;
 };
@@ -113,9 +116,11 @@ void AddChunkReadCommands(CLI::App& chunk, Invocation& in) {
 
 void AddChunkWriteCommands(CLI::App& chunk, Invocation& in) {
   CLI::App* put =
-      AddCommand(chunk, in, "put", "Store a container", [&in](Session& s) { return RunChunkPut(s, in.path, in.text); });
-  AddFile(*put, "FILE", in.path, "A container as saved by get; - for stdin")->required();
-  put->add_option("--document", in.text, "Document name to store it under");
+      AddCommand(chunk, in, "put", "Store a container", [&in](Session& s) { return RunChunkPut(s, in.chunk_put); });
+  AddFile(*put, "FILE", in.chunk_put.path, "A container as saved by get; - for stdin")->required();
+  put->add_option("--document", in.chunk_put.document, "Document name to store it under");
+  AddChoice(*put, "--profile", in.chunk_put.profile, "raw|lossless|int8|q4",
+            "Code it anew at this profile (default: as it is)");
   CLI::App* rm = AddCommand(chunk, in, "rm", "Delete chunks", [&in](Session& s) { return RunChunkRm(s, in.chunk_rm); });
   rm->add_option("KEY", in.chunk_rm.key, "Chunk digest or its start");
   rm->add_option("--document", in.chunk_rm.document, "All chunks and texts of this document");
@@ -132,6 +137,38 @@ void AddChunkWriteCommands(CLI::App& chunk, Invocation& in) {
   AddDuration(*pin("pin", "Keep a chunk from eviction", PinChange::kPin), "--ttl", {in.ttl_ms, 1},
               "For this long: 10m, 24h (default: until unpinned)");
   pin("unpin", "Let it be evicted again", PinChange::kUnpin);
+}
+
+void AddCodec(CLI::App& app, Invocation& in) {
+  CLI::App* codec = app.add_subcommand("codec", "Profiles and calibration objects")->require_subcommand(1);
+  codec->fallthrough();
+  AddCommand(*codec, in, "ls", "List profiles, and a model's objects", [&in](Session& s) {
+    return RunCodecLs(s, in.text);
+  })->add_option("--model", in.text, "Its objects too: fingerprint, its start, or name");
+  CLI::App* put = AddCommand(*codec, in, "put", "Store a calibration object",
+                             [&in](Session& s) { return RunCodecPut(s, in.codec_put); });
+  AddFile(*put, "FILE", in.codec_put.path, "The object; - for stdin")->required();
+  put->add_option("--model", in.codec_put.model, "Whose it is: fingerprint, its start, or name; default: the only one");
+  put->add_flag("--activate", in.codec_put.activate, "Make it the one that clients encode with");
+  put->add_option("--name", in.codec_put.name, "A name for display");
+  CLI::App* get = AddCommand(*codec, in, "get", "Save a calibration object",
+                             [&in](Session& s) { return RunCodecGet(s, in.key, in.path); });
+  get->add_option("DIGEST", in.key, "Its digest or the start of it")->required();
+  AddFile(*get, "-O,--out", in.path, "File to write; - for stdout")->required();
+  AddCommand(*codec, in, "activate", "Make an object the one that clients encode with",
+             [&in](Session& s) { return RunCodecActivate(s, in.key); })
+      ->add_option("DIGEST", in.key, "Its digest or the start of it")
+      ->required();
+  CLI::App* rm = AddCommand(*codec, in, "rm", "Delete a calibration object",
+                            [&in](Session& s) { return RunCodecRm(s, in.codec_rm); });
+  rm->add_option("DIGEST", in.codec_rm.key, "Its digest or the start of it")->required();
+  rm->add_flag("--force", in.codec_rm.force, "Also the active one");
+  rm->add_flag("-y,--yes", in.codec_rm.yes, "Do not ask");
+  CLI::App* probe = AddCommand(*codec, in, "probe", "What a container's or an object's file holds", [&in](Session& s) {
+    return RunCodecProbe(s, in.path, in.flag ? ProbeMode::kOffline : ProbeMode::kAskServer);
+  });
+  AddFile(*probe, "FILE", in.path, "A container or a calibration object; - for stdin")->required();
+  probe->add_flag("--offline", in.flag, "Do not ask the server for its model");
 }
 
 void AddLookup(CLI::App& app, Invocation& in) {
@@ -194,6 +231,7 @@ void AddCommands(CLI::App& app, Invocation& in) {
   CLI::App* chunk = app.add_subcommand("chunk", "Stored chunks")->require_subcommand(1)->fallthrough();
   AddChunkReadCommands(*chunk, in);
   AddChunkWriteCommands(*chunk, in);
+  AddCodec(app, in);
   AddLookup(app, in);
   AddBench(app, in);
   AddOperate(app, in);

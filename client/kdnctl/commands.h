@@ -32,7 +32,12 @@ struct ChunkLsOptions {
 ExitCode RunChunkLs(Session& session, const ChunkLsOptions& options);
 ExitCode RunChunkInspect(Session& session, const std::string& key, VerifyMode verify);
 ExitCode RunChunkGet(Session& session, const std::string& key, const std::string& out_path);
-ExitCode RunChunkPut(Session& session, const std::string& path, const std::string& document);
+struct ChunkPutOptions {
+  std::string path;
+  std::string document;
+  std::string profile;  // empty = as it is
+};
+ExitCode RunChunkPut(Session& session, const ChunkPutOptions& options);
 
 struct ChunkRmOptions {
   std::string key;
@@ -43,6 +48,26 @@ struct ChunkRmOptions {
 };
 ExitCode RunChunkRm(Session& session, const ChunkRmOptions& options);
 ExitCode RunChunkPin(Session& session, const std::string& key, PinChange change, uint64_t ttl_ms);
+
+// What this build codes; with a model, its calibration objects too.
+ExitCode RunCodecLs(Session& session, const std::string& model);
+struct CodecPutOptions {
+  std::string path;
+  std::string model;
+  std::string name;
+  bool activate = false;
+};
+ExitCode RunCodecPut(Session& session, const CodecPutOptions& options);
+ExitCode RunCodecGet(Session& session, const std::string& key, const std::string& out_path);
+ExitCode RunCodecActivate(Session& session, const std::string& key);
+struct CodecRmOptions {
+  std::string key;
+  bool force = false;
+  bool yes = false;
+};
+ExitCode RunCodecRm(Session& session, const CodecRmOptions& options);
+enum class ProbeMode { kAskServer, kOffline };
+ExitCode RunCodecProbe(Session& session, const std::string& path, ProbeMode mode);
 
 struct LookupCommandOptions {
   std::string model;

@@ -1,12 +1,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
-#include <iostream>
+#include <optional>
 #include <tuple>
 
+#include "client/kdnctl/codec_probe.h"
 #include "client/kdnctl/commands.h"
+#include "client/kdnctl/files.h"
 #include "kernels/base/status.h"
 #include "kernels/format/container.h"
 
@@ -25,6 +25,8 @@ Json SummaryDocument(const ChunkSummary& chunk) {
           {"token_begin", chunk.token_begin},
           {"num_tokens", chunk.num_tokens},
           {"profile", chunk.profile},
+          {"k_state", chunk.k_state},
+          {"quality", QualityOf(chunk.profile, chunk.k_state)},
           {"stored_bytes", chunk.stored_bytes},
           {"raw_bytes", chunk.raw_bytes},
           {"cells_present", chunk.cells_present},
@@ -52,33 +54,14 @@ std::string Flags(const ChunkSummary& chunk) {
   return Joined(flags);
 }
 
-absl::Status WriteFile(const std::string& path, ByteSpan bytes) {
-  std::ofstream file;
-  if (path != "-") {
-    file.open(path, std::ios::binary | std::ios::trunc);
-    if (!file) return InvalidArgument("cannot write '", path, "'");
-  }
-  std::ostream& out = path == "-" ? std::cout : file;
-  out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  out.flush();
-  if (!out) return Internal("writing '", path, "' failed");
-  return absl::OkStatus();
-}
-
 // "2 chunks and 1 text (3.0 MiB)".
 std::string Amount(const DeleteCounts& counts) {
   const auto number = [](uint64_t count, std::string_view one) {
     return StrCat(HumanCount(count), " ", one, count == 1 ? "" : "s");
   };
   const std::string texts = counts.texts == 0 ? "" : StrCat(" and ", number(counts.texts, "text"));
-  return StrCat(number(counts.chunks, "chunk"), texts, " (", HumanBytes(counts.bytes), ")");
-}
-
-bool Confirmed(const std::string& question) {
-  std::fprintf(stderr, "%s [y/N] ", question.c_str());
-  std::string answer;
-  std::getline(std::cin, answer);
-  return answer == "y" || answer == "Y" || answer == "yes";
+  const std::string objects = counts.objects == 0 ? "" : StrCat(" and ", number(counts.objects, "object"));
+  return StrCat(number(counts.chunks, "chunk"), texts, objects, " (", HumanBytes(counts.bytes), ")");
 }
 
 absl::StatusOr<DeleteTarget> TargetOf(Session& session, const ChunkRmOptions& options) {
@@ -147,6 +130,8 @@ ExitCode RunChunkInspect(Session& session, const std::string& key, VerifyMode ve
                {"kind", chunk.kind},
                {"tokens", StrCat("[", chunk.token_begin, ", ", chunk.token_begin + chunk.num_tokens, ")")},
                {"profile", chunk.profile},
+               {"K", chunk.k_state.empty() ? "not noted" : chunk.k_state},
+               {"quality", std::string(QualityOf(chunk.profile, chunk.k_state))},
                {"stored", StrCat(HumanBytes(chunk.stored_bytes), " of ", HumanBytes(chunk.raw_bytes), " raw, ",
                                  HumanRatio(chunk.raw_bytes, chunk.stored_bytes))},
                {"cells", StrCat(chunk.cells_present, " of ", chunk.cells_total)},
@@ -157,13 +142,22 @@ ExitCode RunChunkInspect(Session& session, const std::string& key, VerifyMode ve
   Table parts{{"PART", "BYTES", "HEADER", "SECTIONS", "WIDE", "TILES", "PROFILES", "CELLS", "GROUP", "OFFSET"}, {}};
   for (const PartSummary& part : details->parts) {
     std::vector<std::string> profiles;
-    for (const auto& [name, tiles] : part.tiles_by_profile) profiles.push_back(StrCat(name, " ", tiles));
+    for (const auto& [name, tiles] : part.tiles_by_profile) {
+      const auto bytes = part.bytes_by_profile.find(name);
+      const std::string size = bytes == part.bytes_by_profile.end() ? "" : StrCat(" (", HumanBytes(bytes->second), ")");
+      profiles.push_back(StrCat(name, " ", tiles, size));
+    }
+    std::vector<std::string> calibration;
+    for (const Digest& digest : part.calibration) calibration.push_back(digest.ToHex());
     report.document["parts"].push_back({{"container_bytes", part.container_bytes},
                                         {"header_bytes", part.header_bytes},
                                         {"sections", part.sections},
                                         {"wide_sections", part.wide_sections},
                                         {"tiles", part.tiles},
                                         {"tiles_by_profile", part.tiles_by_profile},
+                                        {"bytes_by_profile", part.bytes_by_profile},
+                                        {"k_state", part.k_state},
+                                        {"calibration", calibration},
                                         {"cells", part.cells},
                                         {"value_group", part.value_group},
                                         {"value_offset", part.value_offset}});
@@ -203,7 +197,13 @@ ExitCode RunChunkGet(Session& session, const std::string& key, const std::string
   return session.Print(report);
 }
 
-ExitCode RunChunkPut(Session& session, const std::string& path, const std::string& document) {
+ExitCode RunChunkPut(Session& session, const ChunkPutOptions& options) {
+  const std::string& path = options.path;
+  std::optional<ProfileId> profile;
+  if (!options.profile.empty()) {
+    profile = ParseProfile(options.profile);
+    if (!profile.has_value()) return session.Fail("chunk put", InvalidArgument("no profile '", options.profile, "'"));
+  }
   const auto content = ReadInput(path, kMaxContainerFileBytes);
   if (!content.ok()) return session.Fail("chunk put", content.status());
   const ByteSpan container = AsBytes(*content);
@@ -213,13 +213,15 @@ ExitCode RunChunkPut(Session& session, const std::string& path, const std::strin
   if (!model.ok()) return session.Fail("chunk put", model.status());
   const auto client = session.client();
   if (!client.ok()) return session.Fail("chunk put", client.status());
-  const auto results = (*client)->PutContainers(*model, std::span(&container, 1),
-                                                {.timeout_ms = kTransferTimeoutMs, .document = document});
+  const auto results =
+      (*client)->PutContainers(*model, std::span(&container, 1),
+                               {.timeout_ms = kTransferTimeoutMs, .document = options.document, .profile = profile});
   if (!results.ok()) return session.Fail("chunk put", results.status());
   const ChunkStoreResult& result = results->front();
   if (result.outcome == ChunkStoreOutcome::kRejected) return session.Fail("chunk put", result.status);
   Report report;
   report.document = {{"key", header->chunk_digest.ToHex()}, {"outcome", ChunkStoreOutcomeName(result.outcome)}};
+  if (profile.has_value()) report.document["stored_bytes"] = result.stored_bytes;
   report.tables = {{{}, {{header->chunk_digest.ToShortHex(), std::string(ChunkStoreOutcomeName(result.outcome))}}}};
   return session.Print(report);
 }
@@ -241,8 +243,11 @@ ExitCode RunChunkRm(Session& session, const ChunkRmOptions& options) {
     if (!counts.ok()) return session.Fail("chunk rm", counts.status());
   }
   Report report;
-  report.document = {
-      {"dry_run", options.dry_run}, {"chunks", counts->chunks}, {"texts", counts->texts}, {"bytes", counts->bytes}};
+  report.document = {{"dry_run", options.dry_run},
+                     {"chunks", counts->chunks},
+                     {"texts", counts->texts},
+                     {"bytes", counts->bytes},
+                     {"objects", counts->objects}};
   report.tables = {{{}, {{options.dry_run ? "would delete" : "deleted", Amount(*counts)}}}};
   return session.Print(
       report, counts->chunks + counts->texts == 0 && !options.dry_run && options.model.empty() ? kNotFound : kDone);
