@@ -306,8 +306,10 @@ KDN_AVX2 TransformLevels Quantise(const float* coefficients, float inverse_step,
   return QuantiseCore(coefficients, inverse_step, count, levels);
 }
 KDN_AVX2 bool Symbolise(const TransformSymbolJob& job) { return SymboliseCore(job); }
+KDN_AVX2 void Attend(const TransformAttentionJob& job) { AttendCore(job); }
 
-constexpr TransformKernels kKernels = {DecodeSteps, EncodeSteps, Synthesise, Analyse, Centre, Quantise, Symbolise};
+constexpr TransformKernels kKernels = {DecodeSteps, EncodeSteps, Synthesise, Analyse,
+                                       Centre,      Quantise,    Symbolise,  Attend};
 
 }  // namespace
 

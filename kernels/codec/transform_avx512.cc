@@ -308,8 +308,10 @@ KDN_AVX512 TransformLevels Quantise(const float* coefficients, float inverse_ste
   return QuantiseCore(coefficients, inverse_step, count, levels);
 }
 KDN_AVX512 bool Symbolise(const TransformSymbolJob& job) { return SymboliseCore(job); }
+KDN_AVX512 void Attend(const TransformAttentionJob& job) { AttendCore(job); }
 
-constexpr TransformKernels kKernels = {DecodeSteps, EncodeSteps, Synthesise, Analyse, Centre, Quantise, Symbolise};
+constexpr TransformKernels kKernels = {DecodeSteps, EncodeSteps, Synthesise, Analyse,
+                                       Centre,      Quantise,    Symbolise,  Attend};
 
 }  // namespace
 

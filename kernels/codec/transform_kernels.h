@@ -78,6 +78,16 @@ struct TransformSymbolJob {
   uint8_t* lows = nullptr;
 };
 
+// Scores of queries against tokens. `stride`, a multiple of 16, and at most 64.
+struct TransformAttentionJob {
+  float* scores = nullptr;  // [token][stride]; overwritten
+  uint32_t tokens = 0;
+  uint32_t queries = 0;
+  uint32_t stride = 0;
+  float* importance = nullptr;  // [token]
+};
+inline constexpr uint32_t kMaxAttentionStride = 64;
+
 // What quantising says of a row.
 struct TransformLevels {
   bool fits = false;       // all levels are within +-kTransformMaxLevel
@@ -97,6 +107,8 @@ struct TransformKernels {
   TransformLevels (*quantise)(const float* coefficients, float inverse_step, uint32_t count, int16_t* levels);
   // Whether any became an escape.
   bool (*symbolise)(const TransformSymbolJob& job);
+  // Adds the softmax over the tokens to importance, summed over the queries. Scores that are not finite count as least.
+  void (*attend)(const TransformAttentionJob& job);
 };
 
 // Kernels of a supported instruction set.

@@ -62,6 +62,65 @@ KDN_INLINE bool SymboliseCore(const TransformSymbolJob& job) {
   return escaped != 0;
 }
 
+// e^x for x <= 0, to 2e-7 of it; 2^-126 where that is more.
+KDN_INLINE float ExpCore(float x) {
+  constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23
+  constexpr float kLeastLog2 = -126.0f;
+  float y = x * 1.44269504f;
+  y = y > kLeastLog2 ? y : kLeastLog2;
+  const float whole = (y + kRounder) - kRounder;
+  const float f = (y - whole) * 0.69314718f;
+  float power = 1.0f / 720;
+  power = power * f + 1.0f / 120;
+  power = power * f + 1.0f / 24;
+  power = power * f + 1.0f / 6;
+  power = power * f + 0.5f;
+  power = power * f + 1.0f;
+  power = power * f + 1.0f;
+  const auto exponent = static_cast<uint32_t>(static_cast<int32_t>(whole) + 127);
+  return power * BitsFloat(exponent << 23);
+}
+
+KDN_INLINE void AttendCore(const TransformAttentionJob& job) {
+  constexpr float kLargest = 1e38f;
+  constexpr uint32_t kLanes = 16;
+  float largest[kMaxAttentionStride];
+  float sums[kMaxAttentionStride];
+  const uint32_t stride = job.stride;
+  for (uint32_t q = 0; q < stride; ++q) {
+    largest[q] = -kLargest;
+    sums[q] = 0.0f;
+  }
+  for (uint32_t token = 0; token < job.tokens; ++token) {
+    float* __restrict scores = job.scores + size_t{token} * stride;
+    for (uint32_t q = 0; q < stride; ++q) {
+      float score = scores[q] > -kLargest ? scores[q] : -kLargest;
+      score = score < kLargest ? score : -kLargest;
+      largest[q] = score > largest[q] ? score : largest[q];
+      scores[q] = score;
+    }
+  }
+  for (uint32_t token = 0; token < job.tokens; ++token) {
+    float* __restrict scores = job.scores + size_t{token} * stride;
+    for (uint32_t q = 0; q < stride; ++q) {
+      scores[q] = ExpCore(scores[q] - largest[q]);
+      sums[q] += scores[q];
+    }
+  }
+  for (uint32_t q = 0; q < stride; ++q) sums[q] = q < job.queries ? 1.0f / sums[q] : 0.0f;
+  for (uint32_t token = 0; token < job.tokens; ++token) {
+    const float* __restrict scores = job.scores + size_t{token} * stride;
+    float lanes[kLanes] = {};
+    for (uint32_t q = 0; q < stride; q += kLanes) {
+      for (uint32_t lane = 0; lane < kLanes; ++lane) lanes[lane] += scores[q + lane] * sums[q + lane];
+    }
+    for (uint32_t half = kLanes / 2; half > 0; half /= 2) {
+      for (uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+    }
+    job.importance[token] += lanes[0];
+  }
+}
+
 }  // namespace kdn::codec_internal
 
 #endif  // KDN_KERNELS_CODEC_TRANSFORM_ROW_CORE_H_

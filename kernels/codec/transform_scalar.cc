@@ -101,9 +101,10 @@ TransformLevels Quantise(const float* coefficients, float inverse_step, uint32_t
   return QuantiseCore(coefficients, inverse_step, count, levels);
 }
 bool Symbolise(const TransformSymbolJob& job) { return SymboliseCore(job); }
+void Attend(const TransformAttentionJob& job) { AttendCore(job); }
 
 constexpr TransformKernels kScalarKernels = {DecodeSteps, EncodeSteps, Synthesise, Analyse,
-                                             Centre,      Quantise,    Symbolise};
+                                             Centre,      Quantise,    Symbolise,  Attend};
 
 }  // namespace
 
