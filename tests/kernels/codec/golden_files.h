@@ -4,12 +4,15 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "kernels/codec/row_kernels.h"
 #include "kernels/codec/tile_codec.h"
+#include "kernels/codec/transform_tile.h"
 #include "tests/kernels/codec/test_tiles.h"
+#include "tests/kernels/codec/transform_objects.h"
 
 // What the committed golden vectors of the tile codecs are: names and parameters, shared by the test that reads them
 // and the program that wrote them.
@@ -114,6 +117,85 @@ inline LosslessObjectSpec GoldenObjectSpec() {
     spec.channels[i] = {static_cast<uint8_t>(124 + channel * 7 % 6 + above), static_cast<uint8_t>(1 + i % 2)};
   }
   return spec;
+}
+
+// Profile transform: one object of two groups, a tile of each in two dtypes. Tiles have fp32 rows, which are elements
+// of the dtype, for both bases together: [base][token][channel] bytes.
+inline constexpr DType kGoldenTransformDTypes[] = {DType::kBf16, DType::kFp16, DType::kFp8E4M3};
+inline constexpr uint32_t kGoldenTransformTokens = 37;
+inline constexpr int32_t kGoldenTransformSteps[] = {-9, 12};  // of the groups' tiles
+
+inline ModelSpec GoldenTransformSpec(DType dtype) { return TransformTestSpec(dtype, 3, 2, 32, 16); }
+
+inline ObjectPlan GoldenTransformPlan(DType dtype) {
+  const ModelSpec spec = GoldenTransformSpec(dtype);
+  ObjectPlan plan;
+  plan.queries = 2;
+  plan.groups = {MakeGroup(spec, 2, {0, 2, 0, 2, BaseCut::kJoint, 9, 30, 60}, 31),
+                 MakeGroup(spec, 2, {2, 1, 0, 2, BaseCut::kSeparate, 0, 9, 20}, 32)};
+  return plan;
+}
+
+inline std::vector<uint8_t> GoldenTransformRows(DType dtype, uint32_t group) {
+  const GroupPlan plan = GoldenTransformPlan(dtype).groups[group];
+  std::vector<uint8_t> rows;
+  for (size_t base = 0; base < plan.bases.size(); ++base) {
+    std::vector<float> values = RowsOfBase(plan.bases[base], kGoldenTransformTokens, 40 + base);
+    const size_t width = plan.bases[base].means.size();
+    values[5 * width + 3] += 700.0f;                                      // escapes
+    values[6 * width + 1] = std::numeric_limits<float>::quiet_NaN();      // a raw row
+    for (size_t i = 0; i < width; ++i) values[9 * width + i] *= 1024.0f;  // too far out for its class
+    std::vector<uint8_t> elements(values.size() * DTypeBytes(dtype));
+    codec_internal::RowKernelsFor(Isa::kScalar).narrow(dtype, values.data(), values.size(), elements.data());
+    rows.insert(rows.end(), elements.begin(), elements.end());
+  }
+  return rows;
+}
+
+inline std::string GoldenTransformName(DType dtype, uint32_t group) {
+  return std::string(DTypeName(dtype)) + ".transform-" + std::to_string(group);
+}
+
+// Empty when the encoder refuses.
+inline std::vector<uint8_t> EncodeGoldenTransform(const TransformObject& object, DType dtype, uint32_t group,
+                                                  ByteSpan rows, Isa isa) {
+  std::vector<float> values(rows.size() / DTypeBytes(dtype));
+  codec_internal::RowKernelsFor(isa).widen(dtype, rows.data(), values.size(), values.data());
+  TransformTileInput input;
+  input.dtype = dtype;
+  input.tokens = kGoldenTransformTokens;
+  input.group = group;
+  input.calibration = group;
+  input.step = kGoldenTransformSteps[group];
+  input.sink_rows = 2;
+  size_t at = 0;
+  for (size_t base = 0; base < object.groups()[group].bases.size(); ++base) {
+    const size_t count = size_t{input.tokens} * object.groups()[group].bases[base].width;
+    input.rows[base] = std::span(values).subspan(at, count);
+    at += count;
+  }
+  std::vector<uint8_t> classes(input.tokens);
+  for (size_t i = 0; i < classes.size(); ++i) classes[i] = static_cast<uint8_t>(i * i % 7 == 4 ? i % 9 : 0);
+  input.row_classes = classes;
+  std::vector<uint8_t> coded;
+  return TransformTileEncoder(isa).Encode(object, input, coded).ok() ? coded : std::vector<uint8_t>();
+}
+
+// The rows of a tile as elements of the dtype, as GoldenTransformRows. Empty when the decoder refuses.
+inline std::vector<uint8_t> DecodeGoldenTransform(const TransformObject& object, DType dtype, uint32_t group,
+                                                  ByteSpan coded, Isa isa) {
+  TransformTileDecoder decoder(isa);
+  if (!decoder.Open(object.groups()[group], dtype, kGoldenTransformTokens, coded).ok()) return {};
+  std::vector<uint8_t> rows;
+  for (uint32_t base = 0; base < object.groups()[group].bases.size(); ++base) {
+    const uint32_t width = object.groups()[group].bases[base].width;
+    std::vector<float> values(size_t{kGoldenTransformTokens} * width);
+    decoder.Rows({base, 0, kGoldenTransformTokens, 0, width, values.data(), width});
+    std::vector<uint8_t> elements(values.size() * DTypeBytes(dtype));
+    codec_internal::RowKernelsFor(isa).narrow(dtype, values.data(), values.size(), elements.data());
+    rows.insert(rows.end(), elements.begin(), elements.end());
+  }
+  return rows;
 }
 
 inline std::vector<uint8_t> ReadBytes(const std::filesystem::path& path) {

@@ -7,7 +7,6 @@
 #include <limits>
 
 #include "tests/kernels/codec/golden_files.h"
-#include "tests/kernels/codec/transform_objects.h"
 
 namespace kdn {
 namespace {
@@ -89,6 +88,40 @@ void WriteQ4TileCorpus(const fs::path& dir) {
   }
 }
 
+void WriteTransformGolden(const fs::path& dir) {
+  for (const DType dtype : kGoldenTransformDTypes) {
+    const std::vector<uint8_t> bytes = ObjectBytes(GoldenTransformSpec(dtype), GoldenTransformPlan(dtype));
+    Write(dir / (std::string(DTypeName(dtype)) + ".transform.object"), bytes);
+    const auto object = TransformObject::Parse(bytes, GoldenTransformSpec(dtype)).value();
+    for (uint32_t group = 0; group < 2; ++group) {
+      const std::string name = GoldenTransformName(dtype, group);
+      const std::vector<uint8_t> rows = GoldenTransformRows(dtype, group);
+      const std::vector<uint8_t> coded = EncodeGoldenTransform(*object, dtype, group, rows, Isa::kScalar);
+      const std::vector<uint8_t> decoded = DecodeGoldenTransform(*object, dtype, group, coded, Isa::kScalar);
+      if (decoded.empty()) std::abort();
+      Write(dir / (name + ".rows"), rows);
+      Write(dir / name, coded);
+      Write(dir / (name + ".decoded"), decoded);
+    }
+  }
+}
+
+// The inputs of tests/fuzz/transform_tile_fuzz.cc: dtype, tokens, then the tile.
+void WriteTransformTileCorpus(const fs::path& dir) {
+  for (const DType dtype : kGoldenTransformDTypes) {
+    const ModelSpec spec = GoldenTransformSpec(dtype);
+    const auto object = TransformObject::Parse(ObjectBytes(spec, GoldenTransformPlan(dtype)), spec).value();
+    for (uint32_t group = 0; group < 2; ++group) {
+      const std::vector<uint8_t> rows = GoldenTransformRows(dtype, group);
+      const std::vector<uint8_t> coded = EncodeGoldenTransform(*object, dtype, group, rows, Isa::kScalar);
+      std::vector<uint8_t> input = {static_cast<uint8_t>(dtype), kGoldenTransformTokens};
+      input.insert(input.end(), coded.begin(), coded.end());
+      Write(dir / GoldenTransformName(dtype, group), input);
+      if (dtype == DType::kBf16) Write(dir / ("cut-" + std::to_string(group)), ByteSpan(input).first(input.size() - 9));
+    }
+  }
+}
+
 void WriteGolden(const fs::path& dir) {
   for (const DType dtype : kAllDTypes) {
     const std::string name(DTypeName(dtype));
@@ -98,6 +131,7 @@ void WriteGolden(const fs::path& dir) {
   }
   WriteInt8Golden(dir);
   WriteQ4Golden(dir);
+  WriteTransformGolden(dir);
   const LosslessTables object = LosslessTables::Create(GoldenObjectSpec()).value();
   Write(dir / "channels.object", object.canonical_bytes());
   Write(dir / "bf16.lossless-channels", Encode(GoldenGeometry(DType::kBf16), GoldenRows(DType::kBf16), object));
@@ -179,5 +213,6 @@ int main(int argc, char** argv) {
   kdn::WriteQ4TileCorpus(corpus / "tile_decode");
   kdn::WriteObjectCorpus(corpus / "lossless_object");
   kdn::WriteTransformObjectCorpus(corpus / "transform_object");
+  kdn::WriteTransformTileCorpus(corpus / "transform_tile");
   return 0;
 }

@@ -78,6 +78,28 @@ TEST(GoldenTileTest, Int8OfEveryDtypeAndKindIsFrozen) {
   }
 }
 
+TEST(GoldenTileTest, TransformOfEveryDtypeIsFrozen) {
+  for (const DType dtype : kGoldenTransformDTypes) {
+    const std::vector<uint8_t> bytes = Golden(std::string(DTypeName(dtype)) + ".transform.object");
+    const auto object = TransformObject::Parse(bytes, GoldenTransformSpec(dtype));
+    ASSERT_TRUE(object.ok()) << object.status();
+    for (uint32_t group = 0; group < 2; ++group) {
+      const std::string name = GoldenTransformName(dtype, group);
+      const std::vector<uint8_t> rows = Golden(name + ".rows");
+      const std::vector<uint8_t> coded = Golden(name);
+      const TransformTileHeader header = ReadTransformTileHeader(coded).value();
+      EXPECT_GE(header.raw_rows, 3u);
+      EXPECT_GT(header.escape_count, 0u);
+      for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+        if (!IsaSupported(isa)) continue;
+        SCOPED_TRACE(name + ", " + std::string(IsaName(isa)));
+        EXPECT_EQ(DecodeGoldenTransform(**object, dtype, group, coded, isa), Golden(name + ".decoded"));
+        EXPECT_EQ(EncodeGoldenTransform(**object, dtype, group, rows, isa), coded);
+      }
+    }
+  }
+}
+
 TEST(GoldenTileTest, TileUnderAnObjectWithChannelsIsFrozen) {
   const std::vector<uint8_t> object = Golden("channels.object");
   const auto tables = LosslessTables::Parse(object);
