@@ -12,6 +12,7 @@
 #include "kernels/base/bytes.h"
 #include "kernels/codec/rope.h"
 #include "kernels/codec/tile_codec.h"
+#include "kernels/codec/tile_placement.h"
 #include "kernels/format/container.h"
 #include "kernels/layout/cell_map.h"
 #include "kernels/layout/kv_view.h"
@@ -102,16 +103,6 @@ absl::StatusOr<std::vector<uint8_t>> EncodeChunk(const ModelSpec& spec, const Ce
 
 // ---- Decoding ----
 
-// Which rows of a chunk go where: rows [row_begin, row_begin + row_count) to view tokens from view_token on. K that is
-// stored unrotated gets its rotary embedding for positions counted from `position`.
-struct DecodeTarget {
-  const KvView* view = nullptr;
-  uint32_t view_token = 0;
-  uint32_t row_begin = 0;
-  uint32_t row_count = 0;
-  std::optional<uint64_t> position = std::nullopt;  // of the chunk's row 0; header.token_begin when not given
-};
-
 // Decodes single sections into a view; keeps its scratch. One per thread.
 class SectionDecoder {
  public:
@@ -128,18 +119,22 @@ class SectionDecoder {
                       const DecodeTarget& target);
 
  private:
-  struct Plane;  // one (layer, head, kind) of a section
-  absl::Status DecodePlane(const ContainerHeader& header, const SectionEntry& section, ByteSpan section_bytes,
-                           const Plane& plane, const DecodeTarget& target);
+  absl::Status DecodeTile(const ContainerHeader& header, const TilePlacement& placed, ByteSpan section_bytes,
+                          uint64_t position);
 
   const ModelSpec& spec_;
   CodecTables tables_;
   const Isa isa_;
   TileDecoder decoder_;
   RopeTableCache ropes_;
+  std::vector<TilePlacement> placements_;
   std::vector<uint8_t> rows_;
   std::unique_ptr<codec_internal::WideSectionDecoder> wide_;  // made when first needed
 };
+
+// OK when the lossless tiles of a container are coded with `tables`: its header names them, or no object at all, which
+// means the built-in ones. Else FailedPrecondition.
+absl::Status CheckLosslessObject(const ContainerHeader& header, const LosslessTables& tables);
 
 // Whether the target's view holds any layer and head of the section: others need not be fetched.
 bool SectionTouchesView(const SectionEntry& section, const KvView& view);

@@ -18,7 +18,7 @@ absl::Status CheckJob(const TileGeometry& geometry, const TileJob& job, size_t c
   if (uint64_t{job.row_begin} + job.row_count > job.tokens) {
     return InvalidArgument("tile job: rows [", job.row_begin, ", +", job.row_count, ") of ", job.tokens);
   }
-  if (job.rope.cos_sin != nullptr && uint64_t{job.rope.offset} + uint64_t{2} * job.rope.pairs > job.dim) {
+  if (uint64_t{job.rope.offset} + uint64_t{2} * job.rope.pairs > job.dim) {
     return InvalidArgument("tile job: channels [", job.rope.offset, ", +", uint64_t{2} * job.rope.pairs,
                            ") rotate, of ", job.dim);
   }
