@@ -120,11 +120,11 @@ def _calibrate(arguments: argparse.Namespace) -> dict[str, Any]:
         read, loaded.tokenizer, arguments.context_tokens, arguments.continuation_tokens, arguments.max_contexts
     )
     if len(contexts) < pipeline.RECOMMENDED_CONTEXTS:
-        say(f"only {len(contexts)} contexts: {pipeline.RECOMMENDED_CONTEXTS} and more, of several kinds, are recommended")
+        say(f"only {len(contexts)} contexts; {pipeline.RECOMMENDED_CONTEXTS} or more, of several kinds, are recommended")
     calibration, held = pipeline.split(contexts)
     shared = texts.shared_ngrams(calibration, held)
     if shared:
-        say(f"held-out texts share {shared} sequences of {texts.NGRAM} tokens with the others: levels will look too good")
+        say(f"held-out texts share {shared} runs of {texts.NGRAM} tokens with the others: levels will look too good")
     options = pipeline.Options(
         groups=arguments.groups,
         joint=arguments.joint,

@@ -173,7 +173,9 @@ class Calibrator:
             self._say(f"gradients of context {index} of {len(shelf)}")
         return moments
 
-    def _add_gradients(self, groups: Sequence[Group], moments: Sequence, classes: Sequence, gradients: list, tokens: int):
+    def _add_gradients(
+        self, groups: Sequence[Group], moments: Sequence, classes: Sequence, gradients: list, tokens: int
+    ) -> None:
         k, v = [at[0] for at in gradients], [at[1] for at in gradients]
         for group, kinds, sums, by_row in zip(groups, self._kinds, moments, classes):
             first = gradients[group.layer][2]
@@ -185,7 +187,7 @@ class Calibrator:
                 one.add_gradients(rows * weights[:, None].astype(np.float32), len(rows) * tokens)
 
     def _object(self, groups: Sequence[Group], moments: Sequence, damping: float, scales: Sequence[float]):
-        """The object without its levels. Bounding sigmas is for the finest level, whose step is known once one is made."""
+        """The object without its levels."""
         information = [[design.damped(one.information(), damping) for one in sums] for sums in moments]
         unit = np.mean([np.trace(f) / len(f) for by_base in information for f in by_base])
         made = []
@@ -258,8 +260,9 @@ class Calibrator:
     def _step_scales(self, made: TransformObject, held: _Shelf) -> list[float]:
         """Step scale of each group: where a halved step would take the same KL off for each byte.
 
-        Each group is coded alone, the others kept as they are. KL grows with the square of the step, and a step finer by
-        an octave costs one bit for each coefficient present: equal slopes put step^2 in proportion to coefficients / KL.
+        Each group is coded alone, the others kept as they are. KL grows with the square of the step, and a step finer
+        by an octave costs one bit for each coefficient present: equal slopes put step^2 in proportion to
+        coefficients / KL.
         """
         coder = evaluate.Coder(self._spec, made)
         prepared = [coder.prepare(observed) for observed in held]
