@@ -260,12 +260,55 @@ def test_texts_come_from_files_folders_and_json_lines(tmp_path):
         (["smollm2", "--object", "o"], "no texts are given"),
         (["smollm2", "t", "--object", "none/o"], "does not exist"),
         (["smollm2", "t", "--object", "o", "--damping", "0"], "--damping"),
+        (["smollm2", "t"], "--server HOST:PORT"),
     ],
 )
 def test_wrong_command_lines_say_what_to_give(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+class FakeServer:
+    """Takes the calls of kdn.Client that the command makes."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def register_model(self, spec, chunk_tokens):
+        self.calls.append(("register", len(spec.layers), chunk_tokens))
+        return "model"
+
+    def put_calibration(self, data, model):
+        self.calls.append(("put", data, model))
+
+
+def test_command_writes_the_object_and_puts_it_into_a_server(llama, tmp_path, monkeypatch, capsys):
+    server = FakeServer()
+    tokenizer = lambda text: {"input_ids": [1 + ord(at) % 95 for at in text]}  # noqa: E731
+    monkeypatch.setattr(cli, "_client", lambda arguments: server)
+    monkeypatch.setattr(cli, "_load", lambda name, dtype: cli._Loaded(model_of(), tokenizer, DIGEST))
+    spec = spec_of(llama)
+    monkeypatch.setattr(kt, "model_spec", lambda *args, **kwargs: spec)
+    monkeypatch.setattr("kdn.client.encode_spec", lambda spec: b"a model", raising=False)
+    (tmp_path / "text.txt").write_text("".join(chr(32 + (i * i + i // 7) % 90) for i in range(700)))
+    target = tmp_path / "o.kdno"
+    arguments = ["m", str(tmp_path / "text.txt"), "--object", str(target), "--server", "host:1", "-o", "json"]
+    arguments += ["--context-tokens", "128", "--continuation-tokens", "16", "--queries", "4", "--samples", "1"]
+    arguments += ["--damping", "0.1", "--no-step-search"]
+    assert cli.main(arguments) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert [call[0] for call in server.calls] == ["register", "register", "put"]
+    assert server.calls[2] == ("put", target.read_bytes(), "model")
+    assert result["digest"] == hashlib.sha256(target.read_bytes()).hexdigest() and "contexts; 7" in err
+    assert list(tmp_path.glob(".kdn-calibrate-*")) == []
 
 
 def test_help_is_printed_without_loading_a_model(capsys):

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from kdn.errors import KdnError
+
 _EPILOG = """\
 MODEL is a demonstration model's name (smollm2, gemma3-270m) or a folder in Hugging Face's format. Give texts like those
 that will be stored, of several kinds: breadth of calibration matters more than its amount. Texts that are measured with
@@ -42,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("model", metavar="MODEL", help="the model (see below)")
     made.add_argument("texts", metavar="TEXT", nargs="*", help="UTF-8 files, *.jsonl files, or directories of them")
-    made.add_argument("--object", metavar="FILE", required=True, help="where the object is written")
+    made.add_argument("--object", metavar="FILE", help="write the object to this file")
+    made.add_argument("--server", metavar="HOST:PORT", help="put the object into this kdnd and make it the active one")
+    made.add_argument("--token-file", metavar="FILE", help="holds the token for --server")
+    made.add_argument("--ca-file", metavar="FILE", help="PEM file of the authority that verifies --server (TLS)")
     made.add_argument("--groups", metavar="N", type=_count(1, 64), default=1, help="layers coded together (default 1)")
     made.add_argument("--joint", action="store_true", help="one transform for K and V of a group")
     made.add_argument("--damping", metavar="X", type=float, help="use this damping (default: chosen on held-out texts)")
@@ -79,7 +84,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except UsageError as error:
         print(f"kdn-calibrate: {error}", file=sys.stderr)
         return 2
-    except (ValueError, OSError, ImportError, KeyError) as error:
+    except (ValueError, OSError, ImportError, KeyError, KdnError) as error:
         print(f"kdn-calibrate: {error}", file=sys.stderr)
         return 1
     print(json.dumps(result) if arguments.output == "json" else _table(result))
@@ -94,9 +99,10 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.damping is not None and not 0 < arguments.damping <= 1e6:
         raise UsageError(f"--damping {arguments.damping} is not above 0")
-    folder = Path(arguments.object).absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"--object: the folder {folder} does not exist")
+    if not arguments.object and not arguments.server:
+        raise UsageError("say where the object goes: --object FILE, --server HOST:PORT, or both")
+    if arguments.object and not Path(arguments.object).absolute().parent.is_dir():
+        raise UsageError(f"--object: the folder of {arguments.object} does not exist")
 
 
 def _calibrate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -116,11 +122,15 @@ def _calibrate(arguments: argparse.Namespace) -> dict[str, Any]:
     loaded = _load(arguments.model, getattr(torch, arguments.dtype))
     spec = kt.model_spec(loaded.model, loaded.tokenizer, weights_digest=loaded.weights_digest)
     fingerprint = hashlib.sha256(encode_spec(spec)).digest()
+    if arguments.server:
+        say(f"registering the model at {arguments.server}")  # now: a wrong address is not to be found out at the end
+        with _client(arguments) as client:
+            client.register_model(spec, arguments.chunk_tokens)
     contexts = texts.cut_contexts(
         read, loaded.tokenizer, arguments.context_tokens, arguments.continuation_tokens, arguments.max_contexts
     )
     if len(contexts) < pipeline.RECOMMENDED_CONTEXTS:
-        say(f"only {len(contexts)} contexts; {pipeline.RECOMMENDED_CONTEXTS} or more, of several kinds, are recommended")
+        say(f"only {len(contexts)} contexts; {pipeline.RECOMMENDED_CONTEXTS} or more of several kinds are recommended")
     calibration, held = pipeline.split(contexts)
     shared = texts.shared_ngrams(calibration, held)
     if shared:
@@ -139,9 +149,14 @@ def _calibrate(arguments: argparse.Namespace) -> dict[str, Any]:
     calibrator = pipeline.Calibrator(loaded.model.float(), spec, fingerprint, options, say)
     found = calibrator.run(contexts)
     data = transform_object.write(found.made, spec)
-    _write(Path(arguments.object), data)
+    if arguments.object:
+        _write(Path(arguments.object), data)
+    if arguments.server:
+        with _client(arguments) as client:
+            client.put_calibration(data, client.register_model(spec, arguments.chunk_tokens))
     return {
         "object": arguments.object,
+        "server": arguments.server,
         "digest": transform_object.digest_of(data).hex(),
         "bytes": len(data),
         "fingerprint": fingerprint.hex(),
@@ -188,6 +203,14 @@ def _write(path: Path, data: bytes) -> None:
             raise
 
 
+def _client(arguments: argparse.Namespace) -> Any:
+    import kdn
+
+    token = Path(arguments.token_file).read_text(encoding="utf-8").strip() if arguments.token_file else None
+    tls = kdn.Tls(ca_file=arguments.ca_file) if arguments.ca_file else None
+    return kdn.Client(arguments.server, token=token, tls=tls)
+
+
 class _Progress:
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -198,7 +221,7 @@ class _Progress:
 
 def _table(result: dict[str, Any]) -> str:
     lines = [
-        f"object   {result['object']} ({result['bytes']:,} bytes)",
+        f"object   {result['object'] or result['server']} ({result['bytes']:,} bytes)",
         f"digest   {result['digest']}",
         f"groups   {result['groups']}, damping {result['damping']}",
         "level    bytes   expected KL (held-out texts, nats a token)",
