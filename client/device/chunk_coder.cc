@@ -74,7 +74,8 @@ absl::Status DecodeWide(SectionDecoder& decoder, const ChunkPlace& place, const 
 
 }  // namespace
 
-absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const CellSet& wanted, ProfileId profile) {
+absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const CellSet& wanted, ProfileId profile,
+                                                 const TransformChoice* transform) {
   ContainerHeader header;
   header.fingerprint = place.fingerprint;
   header.chunk_digest = place.chunk.digest;
@@ -84,7 +85,7 @@ absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const 
   header.rope_state = StoredRopeState(profile);
   header.tile_tokens = DefaultTileTokens(place.spec, profile);
   header.cells = wanted;
-  return EncodeChunk(place.spec, place.cells, header, {&place.view, place.view_offset}, profile);
+  return EncodeChunk(place.spec, place.cells, header, {&place.view, place.view_offset, transform}, profile);
 }
 
 uint64_t RawBytes(const ChunkPlace& place, const CellSet& cells) {
@@ -164,9 +165,10 @@ IncomingContainer::Ready IncomingContainer::Advance(const Fingerprint& fingerpri
 }
 
 std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
-                                             size_t last, ProfileId lossiest) {
+                                             size_t last, const DecodeAccept& accept) {
+  const ProfileId lossiest = accept.lossiest;
   const DecodeTarget target{&place.view, place.view_offset, 0, place.chunk.num_tokens};
-  SectionDecoder decoder(place.spec);
+  SectionDecoder decoder(place.spec, {.transforms = accept.transforms});
   for (size_t i = first; i < last; ++i) {
     const SectionEntry& section = container.header().sections[i];
     if (!container.IsTaken(section) || !SectionTouchesView(section, place.view)) continue;

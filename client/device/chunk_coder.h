@@ -20,6 +20,9 @@
 
 namespace kdn {
 
+struct TransformChoice;  // kernels/codec/chunk_codec.h
+class TransformObjects;  // kernels/codec/transform_object.h
+
 // One chunk in a view. Borrowed for the duration of a call.
 struct ChunkPlace {
   const ModelSpec& spec;
@@ -31,8 +34,10 @@ struct ChunkPlace {
 };
 
 // The container of `wanted` cells of the chunk, of which the view holds every layer. Rows before FirstHeldRow of a cell
-// are left out. Unimplemented for a profile this build cannot encode.
-absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const CellSet& wanted, ProfileId profile);
+// are left out. `transform` is what profile transform codes with, and may be null for others. Unimplemented for a
+// profile this build cannot encode.
+absl::StatusOr<std::vector<uint8_t>> EncodeCells(const ChunkPlace& place, const CellSet& wanted, ProfileId profile,
+                                                 const TransformChoice* transform = nullptr);
 
 // KV bytes of those cells that the view holds.
 uint64_t RawBytes(const ChunkPlace& place, const CellSet& cells);
@@ -97,9 +102,14 @@ class IncomingContainer {
 
 // Decodes sections [first, last) of `container`, as far as the view holds them, into the view: the rows of cells that
 // are taken, and of no others. Every byte written was checked against its section's checksum before. A tile that loses
-// more than `lossiest` is the fault kIncompatible. After a fault the chunk's rows are unspecified.
+// more than `accept.lossiest` is the fault kIncompatible, and so is one whose calibration object is not among
+// `accept.transforms`. After a fault the chunk's rows are unspecified.
+struct DecodeAccept {
+  ProfileId lossiest = ProfileId::kLossless;
+  const TransformObjects* transforms = nullptr;
+};
 std::optional<ContainerFault> DecodeSections(const ChunkPlace& place, const IncomingContainer& container, size_t first,
-                                             size_t last, ProfileId lossiest);
+                                             size_t last, const DecodeAccept& accept);
 
 }  // namespace kdn
 

@@ -100,6 +100,7 @@ nlohmann::ordered_json CountersJson(const ClientCounters& counters) {
   json["chunks_kept_existing"] = counters.chunks_kept_existing;
   json["chunks_rejected"] = counters.chunks_rejected;
   json["sent_bytes"] = counters.sent_bytes;
+  json["profile_fallbacks"] = counters.profile_fallbacks;
   json["calls_refused_by_breaker"] = counters.calls_refused_by_breaker;
   json["breaker_opened"] = counters.breaker_opened;
   json["breaker"] = counters.breaker == BreakerState::kOpen ? "open" : "closed";

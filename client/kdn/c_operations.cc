@@ -23,12 +23,20 @@ void Fill(const absl::StatusOr<StoreResult>& result, kdn_completion& out) {
   out.status = static_cast<kdn_status>(static_cast<int>(result.status().code()));
   Json details;
   details["message"] = std::string(FromAbsl(result.status().message()));
-  Json& rows = details["chunks"] = Json::array();
+  Json rows = Json::array();
   if (result.ok()) {
     out.tokens = result->tokens_present;
     out.chunks = static_cast<uint32_t>(result->chunks.size());
     out.coded_bytes = result->sent_bytes;
     out.raw_bytes = result->raw_bytes;
+    if (result->raw_bytes > 0) {
+      details["profile"] = ProfileName(result->profile);
+      if (result->profile == ProfileId::kTransform) {
+        details["level"] = result->level;
+        details["calibration"] = result->calibration.ToHex();
+      }
+      if (!result->fallback.empty()) details["fallback"] = result->fallback;
+    }
     for (const ChunkStoreResult& chunk : result->chunks) {
       if (chunk.outcome == ChunkStoreOutcome::kStored) ++out.chunks_done;
       if (chunk.outcome == ChunkStoreOutcome::kSkipped) ++out.chunks_skipped;
@@ -39,6 +47,7 @@ void Fill(const absl::StatusOr<StoreResult>& result, kdn_completion& out) {
                       {"message", std::string(FromAbsl(chunk.status.message()))}});
     }
   }
+  details["chunks"] = std::move(rows);
   out.details = DumpDetails(details);
 }
 
@@ -161,6 +170,7 @@ kdn_status kdn_submit_store(kdn_client* client, const kdn_model* model, const kd
     store.timeout_ms = read.timeout_ms;
     store.document = OrEmpty(read.document);
     store.ttl_ms = read.ttl_ms;
+    if (read.level != 0) store.level = read.level;
     if (read.fail_when_staging_full != 0) store.when_staging_full = kdn::WhenStagingFull::kFail;
     KDN_ASSIGN_OR_RETURN(store.profile, kdn::c_api::ReadProfile(read.profile));
     const bool with_text = read.text_utf8 != nullptr;

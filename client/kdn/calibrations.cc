@@ -3,6 +3,7 @@
 
 #include "client/kdn/client_impl.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/transform_object.h"
 
 // Calibration objects: put, get, list, and what store and retrieve find them by.
 
@@ -12,6 +13,7 @@ namespace {
 // How long another client's activation may go unnoticed.
 constexpr int64_t kActiveCalibrationNanos = int64_t{10} * 1'000'000'000;
 constexpr size_t kMaxKnownModels = 1024;
+constexpr size_t kMaxParsedTransforms = 4;
 
 absl::StatusOr<CalibrationInfo> FromWire(const v1::ObjectSummary& wire) {
   CalibrationInfo info;
@@ -124,6 +126,23 @@ absl::Status ClientImpl::DeleteCalibration(const Fingerprint& fingerprint, const
   KDN_RETURN_IF_ERROR(CallKdn("DeleteObject", request, limits, response));
   ForgetActive(fingerprint);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const TransformObject>> ClientImpl::FindTransform(const ModelHandle& model,
+                                                                                 const Digest& digest,
+                                                                                 const CallLimits& limits) {
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& object : transforms_) {
+      if (object->digest() == digest) return object;
+    }
+  }
+  KDN_ASSIGN_OR_RETURN(const CalibrationBytes bytes, FindCalibration(model.fingerprint(), digest, limits));
+  KDN_ASSIGN_OR_RETURN(std::shared_ptr<const TransformObject> object, TransformObject::Parse(*bytes, model.spec()));
+  absl::MutexLock lock(&mutex_);
+  if (transforms_.size() >= kMaxParsedTransforms) transforms_.erase(transforms_.begin());
+  transforms_.push_back(object);
+  return object;
 }
 
 absl::StatusOr<std::optional<CalibrationInfo>> ClientImpl::ActiveCalibration(const Fingerprint& fingerprint,

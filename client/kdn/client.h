@@ -40,6 +40,7 @@
 namespace kdn {
 
 inline constexpr std::string_view kDefaultEndpoint = "127.0.0.1:9460";
+inline constexpr double kDefaultTransformLevel = 8.0;
 inline constexpr uint32_t kMaxTransferThreads = 64;
 inline constexpr uint32_t kMaxCodecThreads = 64;
 inline constexpr uint32_t kMaxQueuedOperations = 1024;
@@ -65,10 +66,12 @@ struct ClientOptions {
   uint32_t channels = 1;                             // TCP connections, 1 to kMaxChannels; bulk calls take turns
   uint32_t transfer_threads = 4;                     // Store and Retrieve that make progress at once; more are queued
   uint32_t codec_threads = 0;                        // 0 = min(2, cores)
-  // How Store codes tiles where StoreOptions does not say: kRaw, kLossless, kInt8 or kQ4 (kernels/codec/README.md).
-  // int8 and q4 change values; they are not for fp32 KV (Store: InvalidArgument), and tiles they cannot hold are stored
-  // at exact profiles (of q4: K without its rotary embedding, so that only V is exact). A chunk keeps the profile it
-  // was stored at first. Also what Retrieve accepts where RetrieveOptions does not say.
+  // How Store codes tiles where StoreOptions does not say: kRaw, kLossless, kInt8, kQ4 or kTransform
+  // (kernels/codec/README.md). int8, q4 and transform change values; they are not for fp32 KV (Store: InvalidArgument),
+  // and tiles they cannot hold are stored at exact profiles (of q4: K without its rotary embedding, so that only V is
+  // exact). kTransform codes with the model's active calibration object; without one, Store uses kQ4 and says so
+  // (StoreResult::fallback). A chunk keeps the profile it was stored at first. Also what Retrieve accepts where
+  // RetrieveOptions does not say.
   ProfileId profile = ProfileId::kLossless;
 };
 
@@ -143,8 +146,11 @@ struct StoreOptions {
   SpanOptions span;
   int64_t timeout_ms = 0;            // 0 = ClientOptions::transfer_timeout_ms
   std::optional<ProfileId> profile;  // nullopt = ClientOptions::profile
-  std::string document;              // optional name, for deletion by document; at most 512 bytes
-  uint64_t ttl_ms = 0;               // 0 = the server's default
+  // Profile transform: how many times smaller the KV is to become, nominally. Of the levels of the model's active
+  // calibration object the nearest that is at least that is taken; InvalidArgument, naming them, when there is none.
+  double level = kDefaultTransformLevel;
+  std::string document;  // optional name, for deletion by document; at most 512 bytes
+  uint64_t ttl_ms = 0;   // 0 = the server's default
   WhenStagingFull when_staging_full = WhenStagingFull::kWait;
 };
 
@@ -171,6 +177,10 @@ struct StoreResult {
   uint64_t tokens_present = 0;  // of the view, in chunks that the server now has (contiguous from the view's start)
   uint64_t raw_bytes = 0;       // KV encoded
   uint64_t sent_bytes = 0;      // containers
+  ProfileId profile = ProfileId::kLossless;  // that chunks were coded at, where any were
+  double level = 0;                          // of profile transform: the nominal ratio taken
+  Digest calibration;                        // of profile transform: the object
+  std::string fallback;                      // why another profile than the one asked for was used; else empty
   std::vector<ChunkStoreResult> chunks;
 };
 
@@ -278,6 +288,7 @@ struct ClientCounters {
   uint64_t chunks_kept_existing = 0;
   uint64_t chunks_rejected = 0;
   uint64_t sent_bytes = 0;
+  uint64_t profile_fallbacks = 0;  // stores that used another profile than the one asked for
   uint64_t calls_refused_by_breaker = 0;
   uint64_t breaker_opened = 0;
   BreakerState breaker = BreakerState::kClosed;

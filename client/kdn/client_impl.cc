@@ -202,6 +202,7 @@ ClientCounters ClientImpl::counters() const {
 
 void ClientImpl::Count(const StoreResult& result) {
   absl::MutexLock lock(&mutex_);
+  if (!result.fallback.empty()) ++counters_.profile_fallbacks;
   counters_.sent_bytes += result.sent_bytes;
   for (const ChunkStoreResult& chunk : result.chunks) {
     if (chunk.outcome == ChunkStoreOutcome::kStored) ++counters_.chunks_stored;

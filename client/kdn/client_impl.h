@@ -25,6 +25,8 @@
 
 namespace kdn {
 
+class TransformObject;  // kernels/codec/transform_object.h
+
 // What kdn::Client is made of: transport, memory, threads, counters. Thread-safe. Operations (store_operation.h,
 // retrieve_operation.h) borrow it; its destructor ends them first.
 class ClientImpl {
@@ -76,6 +78,11 @@ class ClientImpl {
   // From the cache, else from the server: NotFound where that does not have it (either).
   absl::StatusOr<CalibrationBytes> FindCalibration(const std::optional<Fingerprint>& fingerprint, const Digest& digest,
                                                    const CallLimits& limits);
+  // FindCalibration, parsed: InvalidArgument or FailedPrecondition for bytes that do not fit the model. The last few
+  // are kept.
+  absl::StatusOr<std::shared_ptr<const TransformObject>> FindTransform(const ModelHandle& model, const Digest& digest,
+                                                                       const CallLimits& limits)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // The model's active object of that kind as of the last seconds; nullopt when it has none.
   absl::StatusOr<std::optional<CalibrationInfo>> ActiveCalibration(const Fingerprint& fingerprint, CalibrationKind kind,
                                                                    const CallLimits& limits)
@@ -125,6 +132,8 @@ class ClientImpl {
     int64_t until_nanos = 0;
   };
   absl::flat_hash_map<Fingerprint, KnownCalibrations> known_calibrations_ ABSL_GUARDED_BY(mutex_);
+  // Newest last; shared with the operations that use them.
+  std::vector<std::shared_ptr<const TransformObject>> transforms_ ABSL_GUARDED_BY(mutex_);
 
   // Last: their threads use the rest.
   WorkerPool codec_pool_;

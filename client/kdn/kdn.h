@@ -90,7 +90,7 @@ typedef struct kdn_client_options {
   uint32_t channels;           /* 1 */
   uint32_t transfer_threads;   /* 4 */
   uint32_t codec_threads;      /* 0 = min(2, cores) */
-  const char* profile;         /* "raw", "lossless" (default), "int8", "q4" */
+  const char* profile;         /* "raw", "lossless" (default), "int8", "q4", "transform" */
   uint64_t calibration_bytes;  /* 256 MiB: of calibration objects kept for further calls */
 } kdn_client_options;
 
@@ -321,6 +321,7 @@ typedef struct kdn_store_options {
   const char* text_utf8;
   size_t text_utf8_size;
   const char* text_policy; /* NULL = "default" */
+  double level;            /* profile "transform": the nominal ratio wanted; 0 = 8 */
 } kdn_store_options;
 KDN_API void kdn_store_options_init(kdn_store_options* options);
 
@@ -356,8 +357,9 @@ typedef struct kdn_completion {
   uint64_t coded_bytes;                  /* sent or received */
   uint64_t raw_bytes;                    /* KV encoded or written */
   /* JSON object: {"message": "...", "chunks": [{"digest": hex, "outcome" or "miss": name, "message": ...}]}, with a row
-   * for every chunk of a store and every miss of a retrieve, and "message" of a status that is not KDN_OK or of a
-   * transfer that broke off. Free with kdn_completion_clear. */
+   * for every chunk of a store and every miss of a retrieve, "profile", "level" (transform), "calibration" (its object)
+   * and "fallback" (why it is not the profile asked for) of a store that coded something, and "message" of a status
+   * that is not KDN_OK or of a transfer that broke off. Free with kdn_completion_clear. */
   kdn_bytes details;
 } kdn_completion;
 KDN_API void kdn_completion_clear(kdn_completion* completion);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "kernels/codec/lossless_tables.h"
 
 namespace kdn {
 namespace {
@@ -142,7 +143,34 @@ absl::Status RetrieveOperation::OnPartProgress(uint32_t chunk, uint32_t part, ui
                                                        : FailedPrecondition(ready.fault->message);
   }
   if (ready.first == ready.last) return absl::OkStatus();
+  if (!std::exchange(part_->objects_sought, true)) FindObjects(chunk, part_->container.header());
   return decodes_.Submit([this, chunk, part = part_, ready] { Decode(chunk, *part, ready.first, ready.last); });
+}
+
+void RetrieveOperation::FindObjects(uint32_t chunk, const ContainerHeader& header) {
+  const bool accepted =
+      LosesNoMoreThan(ProfileId::kTransform, job_.options.lossiest.value_or(client_.options().profile));
+  const bool needed = std::any_of(header.tiles.begin(), header.tiles.end(),
+                                  [](const TileEntry& tile) { return tile.profile == ProfileId::kTransform; });
+  if (!needed || !accepted) return;
+  for (const Digest& digest : header.calibration) {
+    if (digest == LosslessTables::BuiltIn().digest() || transforms_.Find(digest) != nullptr) continue;
+    const auto known = missing_objects_.find(digest);
+    if (known != missing_objects_.end()) return SetFault(chunk, known->second);
+    const absl::StatusOr<std::shared_ptr<const TransformObject>> object =
+        client_.FindTransform(job_.model, digest, limits_);
+    if (object.ok()) {
+      transforms_.Add(*object);
+      continue;
+    }
+    const absl::Status& status = object.status();
+    ContainerFault fault{MissReason::kIncompatible,
+                         StrCat("calibration object ", digest.ToHex(), ": ", FromAbsl(status.message()))};
+    if (absl::IsDeadlineExceeded(status)) fault.reason = MissReason::kTimeout;
+    if (absl::IsUnavailable(status) || absl::IsCancelled(status)) fault.reason = MissReason::kUnavailable;
+    missing_objects_.emplace(digest, fault);
+    return SetFault(chunk, std::move(fault));
+  }
 }
 
 absl::Status RetrieveOperation::OnPartEnd(uint32_t chunk, uint32_t part) {
@@ -178,8 +206,13 @@ void RetrieveOperation::Decode(uint32_t chunk, const Part& part, size_t first_se
   if (client_.clock().MonotonicNanos() >= limits_.deadline_nanos) {
     return SetFault(chunk, {MissReason::kTimeout, "deadline passed before it was decoded"});
   }
-  std::optional<ContainerFault> fault = DecodeSections(PlaceOf(chunk), part.container, first_section, last_section,
-                                                       job_.options.lossiest.value_or(client_.options().profile));
+  {
+    absl::MutexLock lock(&mutex_);
+    if (chunks_[chunk].fault.has_value()) return;
+  }
+  const DecodeAccept accept{job_.options.lossiest.value_or(client_.options().profile), &transforms_};
+  std::optional<ContainerFault> fault =
+      DecodeSections(PlaceOf(chunk), part.container, first_section, last_section, accept);
   if (fault.has_value()) SetFault(chunk, *std::move(fault));
 }
 

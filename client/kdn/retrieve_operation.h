@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "client/device/worker_pool.h"
 #include "client/kdn/client_impl.h"
 #include "client/kdn/span_plan.h"
+#include "kernels/codec/transform_object.h"
 
 namespace kdn {
 
@@ -67,6 +69,7 @@ class RetrieveOperation : private RetrieveSink {
         : memory(std::move(m)), container(model.spec(), model.cells(), memory.span(), std::move(announced)) {}
     Buffer memory;
     IncomingContainer container;
+    bool objects_sought = false;  // transfer thread only
   };
 
   absl::Status FindText();
@@ -80,6 +83,8 @@ class RetrieveOperation : private RetrieveSink {
   void OnChunkEnd(uint32_t chunk) override;
   void OnChunkMiss(uint32_t chunk, MissReason reason, std::string_view message) override;
 
+  // Makes sure that the calibration objects which the part's tiles refer to are at hand, or that the chunk has a fault.
+  void FindObjects(uint32_t chunk, const ContainerHeader& header);
   void Decode(uint32_t chunk, const Part& part, size_t first_section, size_t last_section);
   void SetFault(uint32_t chunk, ContainerFault fault) ABSL_LOCKS_EXCLUDED(mutex_);
   ChunkPlace PlaceOf(size_t chunk) const;
@@ -100,8 +105,10 @@ class RetrieveOperation : private RetrieveSink {
   std::vector<Digest> asked_digests_;  // before LimitToHit
   CellSet wanted_;
   uint64_t max_part_bytes_ = 0;
-  uint64_t received_bytes_ = 0;  // transfer thread only
-  std::shared_ptr<Part> part_;   // being received; transfer thread only
+  uint64_t received_bytes_ = 0;                       // transfer thread only
+  std::shared_ptr<Part> part_;                        // being received; transfer thread only
+  TransformObjects transforms_;                       // that containers of this call refer to
+  std::map<Digest, ContainerFault> missing_objects_;  // transfer thread only
 
   mutable absl::Mutex mutex_;
   std::vector<ChunkState> chunks_ ABSL_GUARDED_BY(mutex_);

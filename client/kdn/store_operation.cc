@@ -5,10 +5,15 @@
 
 #include "absl/time/time.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/row_importance.h"
 #include "kernels/codec/tile_codec.h"
 
 namespace kdn {
 namespace {
+
+constexpr double kLevelTenths = 10.0;
+// Levels are given in tenths: what a ratio's own rounding may lack.
+constexpr double kLevelSlack = 1e-6;
 
 // A container in staging memory; gives its share of the budget back when gRPC is done with it.
 struct StagedContainer {
@@ -67,6 +72,7 @@ StoreOperation::StoreOperation(ClientImpl& client, const StoreJob& job, internal
       job_(job),
       state_(state),
       limits_{deadline_nanos, &state.cancel_token()},
+      profile_(job.options.profile.value_or(client.options().profile)),
       encodes_(client.codec_pool()) {}
 
 ChunkPlace StoreOperation::PlaceOf(size_t chunk) const {
@@ -79,6 +85,7 @@ absl::StatusOr<StoreResult> StoreOperation::Run() {
   for (size_t i = 0; i < result_.chunks.size(); ++i) result_.chunks[i].chunk_digest = job_.plan.chunks[i].digest;
   absl::Status status = FindMissing();
   if (status.ok() && items_.empty()) state_.MarkStaged();
+  if (status.ok() && !items_.empty()) status = ChooseProfile();
   if (status.ok() && !items_.empty()) {
     {
       absl::MutexLock lock(&mutex_);
@@ -144,6 +151,49 @@ absl::Status StoreOperation::FindMissing() {
   return absl::OkStatus();
 }
 
+absl::Status StoreOperation::ChooseProfile() {
+  result_.profile = profile_;
+  if (profile_ != ProfileId::kTransform) return absl::OkStatus();
+  absl::StatusOr<std::optional<CalibrationInfo>> active =
+      client_.ActiveCalibration(job_.model.fingerprint(), CalibrationKind::kTransform, limits_);
+  // A server of an earlier version has none.
+  if (absl::IsUnimplemented(active.status())) active = std::optional<CalibrationInfo>();
+  KDN_RETURN_IF_ERROR(active);
+  std::string why = "the model has no active calibration object";
+  if (active->has_value()) {
+    const absl::Status chosen = ChooseTransform(**active);
+    // Deleted, or found damaged, since the server listed it.
+    if (!absl::IsNotFound(chosen)) return chosen;
+    why = std::string(FromAbsl(chosen.message()));
+  }
+  profile_ = result_.profile = ProfileId::kQ4;
+  result_.fallback = StrCat("stored as q4 instead of transform: ", why);
+  return absl::OkStatus();
+}
+
+absl::Status StoreOperation::ChooseTransform(const CalibrationInfo& active) {
+  KDN_ASSIGN_OR_RETURN(std::shared_ptr<const TransformObject> object,
+                       client_.FindTransform(job_.model, active.digest, limits_));
+  const TransformLevel* chosen = nullptr;
+  std::string there;
+  for (const TransformLevel& level : object->levels()) {
+    there += (there.empty() ? "" : ", ") + StrCat(level.ratio_tenths / 10, ".", level.ratio_tenths % 10);
+    if (chosen == nullptr && level.ratio_tenths >= job_.options.level * kLevelTenths - kLevelSlack) chosen = &level;
+  }
+  if (chosen == nullptr) {
+    return InvalidArgument("calibration object ", active.digest.ToShortHex(), " has no level of ", job_.options.level,
+                           " or more, only ", there);
+  }
+  // Over the whole view at once: what later tokens attend to does not end at a chunk's border.
+  KDN_ASSIGN_OR_RETURN(row_classes_,
+                       ClassesFromQueries(job_.model.spec(), *object, job_.view.view, job_.plan.chunks.front().begin));
+  object_ = std::move(object);
+  transform_ = {object_.get(), chosen->step, row_classes_};
+  result_.level = chosen->ratio_tenths / kLevelTenths;
+  result_.calibration = active.digest;
+  return absl::OkStatus();
+}
+
 void StoreOperation::Submit(size_t index) {
   {
     absl::MutexLock lock(&mutex_);
@@ -186,7 +236,8 @@ void StoreOperation::Encode(size_t index) {
   }
   absl::StatusOr<std::vector<uint8_t>> container = absl::CancelledError("the store ended before");
   if (!abandoned && !state_.cancel_token().cancelled()) {
-    container = EncodeCells(PlaceOf(item.chunk), item.cells, job_.options.profile.value_or(client_.options().profile));
+    const TransformChoice* transform = object_ == nullptr ? nullptr : &transform_;
+    container = EncodeCells(PlaceOf(item.chunk), item.cells, profile_, transform);
   }
   absl::MutexLock lock(&mutex_);
   item.container = std::move(container);

@@ -16,6 +16,7 @@
 #include "client/device/worker_pool.h"
 #include "client/kdn/client_impl.h"
 #include "client/kdn/span_plan.h"
+#include "kernels/codec/chunk_codec.h"
 
 namespace kdn {
 
@@ -67,6 +68,9 @@ class StoreOperation : private StoreSource {
   };
 
   absl::Status FindMissing();
+  // Settles profile and, for transform, object, level and row classes.
+  absl::Status ChooseProfile();
+  absl::Status ChooseTransform(const CalibrationInfo& active);
   absl::StatusOr<std::optional<OutgoingContainer>> Next() override;
   // Hands chunks to the codec threads for as long as staging has room.
   void EncodeAhead();
@@ -86,6 +90,11 @@ class StoreOperation : private StoreSource {
   internal::OperationState& state_;
   const CallLimits limits_;
   StoreResult result_;
+  ProfileId profile_;
+  // Of profile transform; set before the first encoding.
+  std::shared_ptr<const TransformObject> object_;  // shared with the client
+  std::vector<std::vector<uint8_t>> row_classes_;  // [group of the object][view token]
+  TransformChoice transform_;
 
   absl::Mutex mutex_;
   absl::CondVar changed_;

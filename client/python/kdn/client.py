@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import threading
 import weakref
@@ -19,6 +20,7 @@ from .operation import Operation, RetrieveResult, State, StoreResult, millis, re
 from .spec import ModelSpec
 
 _POLL_BATCH = 64
+_logger = logging.getLogger("kdn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +187,9 @@ class Client:
             largest; tiles with NaN or infinities, and fp8 KV, are stored losslessly; fp32 KV is refused), or
             "q4" (3.8 times smaller than bf16: K before its rotary embedding, 4 bits an element after a Hadamard
             transform; positions 0 to 3 are kept at 16 bits, tiles of V with NaN or infinities losslessly, while in K
-            these spread to the channel they rotate with; fp32 is refused).
+            these spread to the channel they rotate with; fp32 is refused), or
+            "transform" (8 times smaller and more, by the model's active calibration object: see put_calibration; without
+            one "q4" is used and StoreResult.fallback says so).
           channels: TCP connections.
           codec_threads: threads that encode and decode; 0 = min(2, cores).
         """
@@ -215,6 +219,7 @@ class Client:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
+        self._fallback_logged = False
         self._users = 0  # calls that are inside the library
         self._live: dict[int, State] = {}  # what was submitted and is not complete
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}  # to a descriptor of ours, closed in the loop
@@ -305,6 +310,7 @@ class Client:
         head_begin: int = 0,
         extra_keys: Sequence[str] = (),
         profile: Optional[str] = None,
+        level: float = 0.0,
         document: str = "",
         ttl: float = 0.0,
         timeout: float = 0.0,
@@ -321,6 +327,8 @@ class Client:
           head_begin: first KV head of kv (a tensor-parallel rank's); the arrays' shape says how many.
           extra_keys: further identity: image hashes, cache salt.
           profile: as for the constructor.
+          level: profile "transform": how many times smaller, nominally; the nearest level of the calibration object that
+            is at least that. 0 = 8. The result's error is INVALID_ARGUMENT, naming the levels, when there is none.
           document: a name for deletion by document.
           ttl: seconds after which it expires; 0 = the server's default.
           timeout: seconds; 0 = the client's transfer_timeout.
@@ -337,6 +345,7 @@ class Client:
         keep = [ffi.new("char[]", document.encode()), ffi.new("char[]", policy.encode())]
         options.document, options.text_policy = keep
         options.timeout_ms, options.ttl_ms = int(timeout * 1000), int(ttl * 1000)
+        options.level = level
         if profile is not None:
             keep.append(ffi.new("char[]", profile.encode()))
             options.profile = keep[-1]
@@ -538,6 +547,10 @@ class Client:
         result = result_of(completion)
         with self._lock:
             state = self._live.pop(completion.op)
+            fell_back = isinstance(result, StoreResult) and bool(result.fallback) and not self._fallback_logged
+            self._fallback_logged |= fell_back
+        if fell_back:
+            _logger.warning("%s", result.fallback)
         lib.kdn_completion_clear(completion)
         state.finish(result)
 

@@ -34,6 +34,21 @@ class StoreResult:
     raw_bytes: int  # KV that was encoded
     details: dict[str, Any]
 
+    @property
+    def profile(self) -> Optional[str]:
+        """What chunks were coded at; None where the server had everything."""
+        return self.details.get("profile")
+
+    @property
+    def level(self) -> Optional[float]:
+        """Of profile "transform": the nominal ratio of the calibration object's level."""
+        return self.details.get("level")
+
+    @property
+    def fallback(self) -> str:
+        """Why another profile was used than the one asked for; else empty."""
+        return self.details.get("fallback", "")
+
 
 @dataclasses.dataclass(frozen=True)
 class RetrieveResult:
