@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "kernels/codec/chunk_codec.h"
+#include "kernels/codec/row_importance.h"
 #include "kernels/codec/row_kernels.h"
 #include "kernels/codec/transform_tile.h"
 #include "tests/kernels/codec/float_cast.h"
@@ -261,7 +262,50 @@ struct PagedCache {
   KvView view;
 };
 
+// The object of a file, under `spec`, whatever model it names.
+std::shared_ptr<const TransformObject> LoadObject(const std::string& path, const ModelSpec& spec) {
+  std::ifstream in(path, std::ios::binary);
+  std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  constexpr size_t kFingerprintOffset = 8;
+  const Fingerprint fingerprint = FingerprintOf(spec);
+  if (bytes.size() > kFingerprintOffset + Digest::kBytes) {
+    std::copy(fingerprint.bytes.begin(), fingerprint.bytes.end(), bytes.begin() + kFingerprintOffset);
+  }
+  auto object = TransformObject::Parse(bytes, spec);
+  if (!object.ok()) {
+    std::fprintf(stderr, "%s: %s\n", path.c_str(), std::string(object.status().message()).c_str());
+    std::exit(1);
+  }
+  return *std::move(object);
+}
+
+// What containers at profile transform need beside the KV.
+struct TransformWorld {
+  TransformWorld(const Options& options, const ModelSpec& spec, const KvView& view)
+      : object(LoadObject(options.object, spec)) {
+    objects.Add(object);
+    tables.transforms = &objects;
+    for (uint32_t group = 0; group < object->groups().size(); ++group) {
+      for (uint32_t base = 0; base < object->groups()[group].bases.size(); ++base) object->Analysis(group, base);
+    }
+    const double start = Seconds();
+    classes = ClassesFromQueries(spec, *object, view, 0).value();
+    importance_seconds = Seconds() - start;
+    choice.object = object.get();
+    choice.step = options.step.value_or(object->levels()[0].step);
+    choice.row_classes = classes;
+  }
+
+  std::shared_ptr<const TransformObject> object;
+  TransformObjects objects;
+  CodecTables tables;
+  RowClasses classes;
+  TransformChoice choice;
+  double importance_seconds = 0;
+};
+
 void ReportContainers(const Options& options) {
+  double importance_seconds = 0;
   double raw_bytes = 0;
   double container_bytes = 0;
   double encode_seconds = 0;
@@ -272,6 +316,13 @@ void ReportContainers(const Options& options) {
     const ModelSpec spec = SpecOf(k);
     const CellMap cells(spec, 256);
     const KvView source = DumpView(k, v);
+    std::optional<TransformWorld> transform;
+    if (options.profile == ProfileId::kTransform) {
+      transform.emplace(options, spec, source);
+      importance_seconds += transform->importance_seconds;
+    }
+    const TransformChoice* choice = transform.has_value() ? &transform->choice : nullptr;
+    const CodecTables tables = transform.has_value() ? transform->tables : CodecTables{};
     PagedCache cache(k);
     for (uint32_t token = 0; token < k.tokens; token += 256) {
       ContainerHeader header;
@@ -283,12 +334,12 @@ void ReportContainers(const Options& options) {
       header.rope_state = StoredRopeState(options.profile);
       header.cells = CellSet::All(cells.num_cells());
       double start = Seconds();
-      const auto container = EncodeChunk(spec, cells, header, {&source, token}, options.profile).value();
+      const auto container = EncodeChunk(spec, cells, header, {&source, token, choice}, options.profile).value();
       encode_seconds += Seconds() - start;
       const ContainerHeader parsed = ParseContainerHeader(container).value();
       start = Seconds();
       const absl::Status status = DecodeContainer(spec, parsed, ByteSpan(container).subspan(parsed.header_bytes),
-                                                  {&cache.view, token, 0, header.num_tokens});
+                                                  {&cache.view, token, 0, header.num_tokens}, tables);
       decode_seconds += Seconds() - start;
       if (!status.ok()) std::exit(1);
       container_bytes += static_cast<double>(container.size());
@@ -297,6 +348,7 @@ void ReportContainers(const Options& options) {
   }
   std::printf("containers: ratio %.4f, encode %.2f GB/s, decode into pages %.2f GB/s\n", raw_bytes / container_bytes,
               raw_bytes / encode_seconds / 1e9, raw_bytes / decode_seconds / 1e9);
+  if (importance_seconds > 0) std::printf("row classes: %.2f GB/s\n", raw_bytes / importance_seconds / 1e9);
 }
 
 // The tiles of one dump pair at profile transform: fp32 rows of each group and base.
@@ -304,17 +356,7 @@ class TransformReport {
  public:
   TransformReport(const Options& options, Dump k, Dump v)
       : options_(options), k_(std::move(k)), v_(std::move(v)), spec_(SpecOf(k_)) {
-    std::ifstream in(options.object, std::ios::binary);
-    std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    // The dump's model stands in for the object's.
-    const Fingerprint fingerprint = FingerprintOf(spec_);
-    if (bytes.size() > 40) std::copy(fingerprint.bytes.begin(), fingerprint.bytes.end(), bytes.begin() + 8);
-    auto object = TransformObject::Parse(bytes, spec_);
-    if (!object.ok()) {
-      std::fprintf(stderr, "%s: %s\n", options.object.c_str(), std::string(object.status().message()).c_str());
-      std::exit(1);
-    }
-    object_ = *std::move(object);
+    object_ = LoadObject(options.object, spec_);
   }
 
   const TransformObject& object() const { return *object_; }
@@ -472,6 +514,10 @@ int main(int argc, char** argv) {
       options.paths.push_back(argument);
     }
   }
+  if (options.profile == kdn::ProfileId::kTransform && options.object.empty()) {
+    std::fprintf(stderr, "codec_report: profile transform needs --object FILE\n");
+    return 1;
+  }
   if (options.paths.empty() || options.paths.size() % 2 != 0 || options.tile_tokens < 1 ||
       options.tile_tokens > kdn::kMaxTileTokens) {
     std::fprintf(stderr,
@@ -479,7 +525,7 @@ int main(int argc, char** argv) {
                  "K.npy V.npy ...\n");
     return 1;
   }
-  if (options.profile == kdn::ProfileId::kTransform) {
+  if (options.profile == kdn::ProfileId::kTransform && !options.containers) {
     kdn::ReportTransform(options);
     return 0;
   }
