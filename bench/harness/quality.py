@@ -68,7 +68,7 @@ def run(options, report):
     report_scores(report, document["results"])
     report_recall(report, document["recall"])
     for absent in document["absent"]:
-        report.note(f"not in this build: {absent['profile']} ({absent['why']})")
+        report.note(f"not in this build: {absent['profile']} of {absent['model']} ({absent['why']})")
     for refused in document["refused"]:
         report.note(f"refused for {refused['model']}: {refused['context']} shares {refused['count']} 13-grams with "
                     f"{refused['shares_13_grams_with']}")

@@ -77,7 +77,8 @@ class Run:
         self.calibration: list[str] = []  # digests of the model's objects
         self.wall_s: collections.Counter[str] = collections.Counter()
         self.absent: list[dict[str, str]] = []
-        self.profiles = [p for p in map(Profile.parse, args.profiles.split(",")) if self._is_there(p)]
+        self.asked = [Profile.parse(text) for text in args.profiles.split(",")]
+        self.profiles: list[Profile] = []  # of them, those that there are for the model under way
         self.document: dict[str, Any] = {
             "models": {}, "contexts": [], "refused": [], "absent": self.absent, "results": [], "recall": [],
         }  # fmt: skip
@@ -89,19 +90,19 @@ class Run:
             f"{name} {kind}": count * repeat
             for name in names
             for kind, count, repeat in (
-                ("prefill", per_model + recalled, 1), ("score", per_model, len(self.profiles)),
-                ("recall", recalled, len(self.profiles) + 1),
+                ("prefill", per_model + recalled, 1), ("score", per_model, len(self.asked)),
+                ("recall", recalled, len(self.asked) + 1),
             )
         })  # fmt: skip
 
-    def _is_there(self, profile: Profile) -> bool:
+    def _is_there(self, engine: Engine, profile: Profile) -> bool:
         if profile.simulated:
             return True
         try:
-            self.server.check(profile)
+            self.server.check(engine, profile)
         except NotInThisBuild as error:
-            self.absent.append({"profile": profile.label, "why": str(error)})
-            print(f"quality: {profile.label}: not in this build: {error}", file=sys.stderr)
+            self.absent.append({"model": engine.name, "profile": profile.label, "why": str(error)})
+            print(f"quality: {engine.name} {profile.label}: not in this build: {error}", file=sys.stderr)
             return False
         return True
 
@@ -113,6 +114,7 @@ class Run:
                 "weights_sha256": engine.weights_digest, "fingerprint": engine.fingerprint, "objects": objects,
             }  # fmt: skip
             self.calibration = [one["sha256"] for one in objects]
+            self.profiles = [profile for profile in self.asked if self._is_there(engine, profile)]
             for text in self._texts(engine):
                 if text.set == "recall":
                     self._recall(engine, recall.plant(engine, text, self.args.context_tokens, self.args.recall_facts))

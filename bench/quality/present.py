@@ -82,10 +82,12 @@ def plot(table: Table, out: pathlib.Path) -> None:
     for axis, (model, cases) in zip(axes[0], table.items()):
         _draw_model(axis, model, cases)
     axes[0][0].set_ylabel("KL to the uncompressed run, nat a token")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    columns = (len(labels) + 1) // 2
-    figure.legend(handles, labels, loc="lower center", ncol=min(columns, 6), frameon=False, fontsize=8.5)
-    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    entries = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(
+        entries.values(), entries.keys(), loc="lower center", ncol=3 * len(table), frameon=False, fontsize=9,
+        title="filled, solid: texts 'main'; hollow, dashed: texts 'unseen'", title_fontsize=9,
+    )  # fmt: skip
+    figure.tight_layout(rect=(0, 0.17, 1, 1))
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=110)
 
 
@@ -100,7 +102,8 @@ def _draw_model(axis: Any, model: str, cases: dict[str, dict[str, float]]) -> No
         name = f"{family.replace('sim-', '')} (simulated)" if family.startswith("sim-") else family
         axis.errorbar(
             ratios, [max(kl, FLOOR) for kl in kls], yerr=[min(e, k * 0.9) for e, k in zip(errors, kls)], marker="o",
-            markersize=6, capsize=2, color=COLOURS.get(family, "black"), label=f"{name}, {texts}", **SET_STYLES[texts],
+            markersize=6, capsize=2, color=COLOURS.get(family, "black"), label=name if texts == "main" else None,
+            **SET_STYLES[texts],
         )  # fmt: skip
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")

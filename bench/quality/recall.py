@@ -13,9 +13,9 @@ from texts import Text
 
 # As unlike each other as names can be: small models mix up those that share words, with or without compression.
 CITIES = (
-    "Ankara", "Athens", "Berlin", "Bogota", "Boston", "Cairo", "Dakar", "Denver", "Dublin", "Hanoi", "Havana", "Helsinki",
-    "Jakarta", "Lagos", "Lima", "Lisbon", "Madrid", "Manila", "Mumbai", "Nairobi", "Osaka", "Oslo", "Prague", "Quito",
-    "Riga", "Seoul", "Sydney", "Toronto", "Tunis", "Vienna", "Warsaw", "Zurich",
+    "Ankara", "Athens", "Berlin", "Bogota", "Boston", "Cairo", "Dakar", "Denver", "Dublin", "Hanoi", "Havana",
+    "Helsinki", "Jakarta", "Lagos", "Lima", "Lisbon", "Madrid", "Manila", "Mumbai", "Nairobi", "Osaka", "Oslo", "Prague",
+    "Quito", "Riga", "Seoul", "Sydney", "Toronto", "Tunis", "Vienna", "Warsaw", "Zurich",
 )  # fmt: skip
 CODE_DIGITS = 4
 FACT_TOKENS = 20  # more than a fact has

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any, Optional
 
 import kdn
+import torch
 from engine import CHUNK_TOKENS, Engine, digest_of
 from kdn.transformers.cache import LayerKv, empty_kv, kv_bytes
 from simulate import SIMULATIONS
 
 LIST_LIMIT = 1000  # chunks of one context that the server lists at once
 TIMEOUT_S = 600.0
+CHECK_DOCUMENT = "check"
+REFUSALS = ("INVALID_ARGUMENT", "UNIMPLEMENTED")
 FINGERPRINT = slice(8, 40)  # of the model, in a calibration object
 
 
@@ -55,7 +59,7 @@ class Receipt:
 
 
 class NotInThisBuild(Exception):
-    """The client knows no such profile or level."""
+    """The client knows no such profile or level, or has no calibration object for it."""
 
 
 class Server:
@@ -64,12 +68,25 @@ class Server:
     def __init__(self, endpoint: str):
         self._endpoint = endpoint
 
-    def check(self, profile: Profile) -> None:
-        """Raises NotInThisBuild with the client's words."""
+    def check(self, engine: Engine, profile: Profile) -> None:
+        """Stores one chunk of noise. Raises NotInThisBuild with the client's words when it refuses the profile or the
+        level, or would use another profile instead."""
+        kv = [
+            LayerKv(torch.randn_like(layer.k), torch.randn_like(layer.v), layer.first_row)
+            for layer in empty_kv(engine.spec, CHUNK_TOKENS)
+        ]
         try:
-            self._connect(profile).close()
+            with self._connect(profile) as client:
+                model = client.register_model(engine.spec, chunk_tokens=CHUNK_TOKENS, name=engine.name)
+                options = {"extra_keys": (f"check {profile.label}",), "document": CHECK_DOCUMENT}
+                stored = client.store(model, range(CHUNK_TOKENS), kv, **_level(profile), **options)
+                client.admin("Delete", document=CHECK_DOCUMENT)
         except kdn.KdnError as error:
+            if error.code not in REFUSALS:
+                raise
             raise NotInThisBuild(str(error)) from error
+        if fallback := stored.details.get("fallback"):
+            raise NotInThisBuild(f"the client used another profile: {fallback}")
 
     def put_objects(self, engine: Engine, files: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
         """Stores and activates the calibration objects of this model, and says which they are and how large."""
@@ -95,7 +112,7 @@ class Server:
             model = client.register_model(engine.spec, chunk_tokens=CHUNK_TOKENS, name=engine.name)
             options = {"extra_keys": (profile.label,)}
             begin = time.perf_counter()
-            stored = client.store(model, ids, kv, document=document, **options)
+            stored = client.store(model, ids, kv, document=document, **_level(profile), **options)
             between = time.perf_counter()
             loaded = empty_kv(engine.spec, len(ids))
             found = client.retrieve(model, ids, loaded, **options)
@@ -125,8 +142,17 @@ class Server:
         return kept, sum(int(chunk["raw_bytes"]) for chunk in listed["chunks"]), tiles
 
     def _connect(self, profile: Profile) -> kdn.Client:
-        options: dict[str, Any] = {"profile": profile.label}
-        return kdn.Client(self._endpoint, dead_after=20.0, call_timeout=60.0, transfer_timeout=TIMEOUT_S, **options)
+        waits = {"dead_after": 20.0, "call_timeout": 60.0, "transfer_timeout": TIMEOUT_S}
+        return kdn.Client(self._endpoint, profile=profile.name, **waits)
+
+
+def _level(profile: Profile) -> dict[str, float]:
+    """The argument of Client.store. Raises NotInThisBuild when it takes none."""
+    if profile.level is None:
+        return {}
+    if "level" not in inspect.signature(kdn.Client.store_async).parameters:
+        raise NotInThisBuild("this build's client takes no levels")
+    return {"level": profile.level}
 
 
 def simulated(profile: Profile, kv: Sequence[LayerKv]) -> tuple[list[LayerKv], Receipt]:
