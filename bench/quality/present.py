@@ -20,8 +20,6 @@ COLOURS = {
 }  # fmt: skip
 SET_STYLES = {"main": {"linestyle": "-"}, "unseen": {"linestyle": "--", "markerfacecolor": "white"}}
 FLOOR = 2e-5  # nat: where a KL of 0 is drawn
-SCORES = ("ratio", "KL", "+-", "top-1", "perplexity")
-RECALLS = ("mean change", "worst position", "worst fact")
 
 Table = dict[str, dict[str, dict[str, float]]]  # model, then set and profile, then metric
 
@@ -52,23 +50,31 @@ def size_at_equal_kl(cases: dict[str, dict[str, float]], texts: str, case: str) 
 
 
 def markdown(table: Table) -> str:
-    names = ("model", "texts", "profile", "ratio", "KL, nat", "+-", "top-1", "perplexity", "CacheGen / this")
+    names = ("model", "profile", "ratio", "KL, main", "KL, unseen", "top-1", "perplexity", "recall, mean / worst",
+             "CacheGen / this")  # fmt: skip
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for model, cases in table.items():
-        for case, values in cases.items():
-            if "KL" in values:
-                texts, profile = case.split(", ")
-                ratio, kl, error, top1, perplexity = (values[name] for name in SCORES)
-                times = None if profile.startswith("sim-cachegen") else size_at_equal_kl(cases, texts, case)
-                lines.append(f"| {model} | {texts} | {profile} | {ratio:.3f} | {kl:.2g} | {error:.1g} | {top1:.3f} | "
-                             f"{perplexity:+.2f} % | {'' if times is None else f'{times:.2f}'} |")  # fmt: skip
-    lines += ["", "| model | profile | recall, mean | worst position | worst fact |", "|---|---|---|---|---|"]
-    for model, cases in table.items():
-        for case, values in cases.items():
-            if "facts" in values and not case.endswith("uncompressed"):
-                cells = " | ".join(f"{values[name]:+.3f}" for name in RECALLS)
-                lines.append(f"| {model} | {case.replace('recall, ', '')} | {cells} |")
+        for profile in dict.fromkeys(case.split(", ")[1] for case, values in cases.items() if "KL" in values):
+            lines.append(f"| {model} | {profile} | {' | '.join(_cells(cases, profile))} |")
     return "\n".join(lines)
+
+
+def _cells(cases: dict[str, dict[str, float]], profile: str) -> list[str]:
+    """Ratio, top-1 and perplexity are those of `main`, where it was measured."""
+    scores = {texts: cases.get(f"{texts}, {profile}") for texts in ("main", "unseen")}
+    first = scores["main"] or scores["unseen"]
+    recall = cases.get(f"recall, {profile}")
+    times = None
+    if scores["main"] and not profile.startswith("sim-cachegen"):
+        times = size_at_equal_kl(cases, "main", f"main, {profile}")
+    return [
+        f"{first['ratio']:.2f}",
+        *(f"{one['KL']:.2g} +- {one['+-']:.1g}" if one else "" for one in scores.values()),
+        f"{first['top-1']:.3f}",
+        f"{first['perplexity']:+.2f} %",
+        f"{recall['mean change']:+.2f} / {recall['worst position']:+.2f}" if recall else "",
+        "" if times is None else f"{times:.2f}",
+    ]
 
 
 def plot(table: Table, out: pathlib.Path) -> None:

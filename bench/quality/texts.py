@@ -17,7 +17,7 @@ from typing import Any, Callable, Optional
 
 GRAM_WORDS = 13
 SETS = ("main", "unseen")
-# How many contexts of each kind make a set.
+# How many contexts of each kind make a set. Where a kind has fewer, the next one gives more.
 QUOTAS = {"main": {"chat": 2, "qa": 6}, "unseen": {"licence": 2, "pydoc": 2}}
 TOPICS_PER_CONTEXT = 6  # of 300 to 550 tokens each
 FIRST_QUESTION = 50  # questions before it are left to calibration, as are the even ones of the sorted topics
@@ -87,13 +87,13 @@ def choose(wanted: Wanted, fits: Callable[[Text], bool], calibration: dict[str, 
     Python's documentation where there is no data. Raises NoData when something is lacking."""
     chooser = Chooser(calibration)
     for name in wanted.sets:
-        found = 0
-        for kind, quota in QUOTAS[name].items():
-            count = quota if wanted.limit is None else min(quota, wanted.limit - found)
+        found = quota = 0
+        for kind, share in QUOTAS[name].items():
+            quota = min(quota + share, sum(QUOTAS[name].values()) if wanted.limit is None else wanted.limit)
             pool = (_cut(text, wanted.tokens) for text in _POOLS[kind](wanted.data))
-            if (got := _take(chooser, pool, count, fits)) < count:
-                raise NoData(f"set {name!r} wants {count} contexts of kind {kind!r}, {got} are there")
-            found += count
+            found += _take(chooser, pool, quota - found, fits)
+        if found < quota:
+            raise NoData(f"set {name!r} wants {quota} contexts, {found} are there; refused: {chooser.refused}")
     fillers = _questions(wanted.data)[-RECALL_QUESTIONS:] if wanted.data else reversed([*_pydoc(None)])
     named = (dataclasses.replace(_cut(text, wanted.tokens), set="recall") for text in fillers)
     if (got := _take(chooser, named, wanted.recalled, lambda text: True)) < wanted.recalled:
