@@ -140,12 +140,15 @@ ExitCode RunStats(Session& session) {
   }
   report.document["models"] = stats->models;
   report.document["texts"] = stats->texts;
+  report.document["objects"] = stats->objects;
+  report.document["object_bytes"] = stats->object_bytes;
   report.document["disk_free_bytes"] = stats->disk_free_bytes;
   report.document["rss_bytes"] = stats->rss_bytes;
   report.document["counters"] = stats->counters;
   Table totals{{},
                {{"models", HumanCount(stats->models)},
                 {"texts", HumanCount(stats->texts)},
+                {"objects", StrCat(HumanCount(stats->objects), " (", HumanBytes(stats->object_bytes), ")")},
                 {"disk free", HumanBytes(stats->disk_free_bytes)},
                 {"resident", HumanBytes(stats->rss_bytes)}}};
   Table counters{{"COUNTER", "VALUE"}, {}};

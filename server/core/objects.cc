@@ -135,20 +135,19 @@ absl::StatusOr<Fingerprint> Objects::FindModelOf(const TenantRef& tenant, const 
   return *found;
 }
 
-absl::StatusOr<StoredObject> Objects::Get(const Caller& caller, const std::optional<Fingerprint>& of_model,
+absl::StatusOr<StoredObject> Objects::Get(const Caller& caller, const std::optional<Fingerprint>& fingerprint,
                                           const Digest& digest) {
   KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
-  absl::StatusOr<Fingerprint> model = of_model.has_value() ? *of_model : FindModelOf(tenant, digest);
+  const absl::StatusOr<Fingerprint> model = fingerprint.has_value() ? *fingerprint : FindModelOf(tenant, digest);
   if (absl::IsNotFound(model.status())) c_.events().OnObjectRead("absent", 0);
   KDN_RETURN_IF_ERROR(model);
-  const Fingerprint fingerprint = *model;
-  KDN_RETURN_IF_ERROR(c_.registry().FindModel(tenant, fingerprint));
-  KDN_ASSIGN_OR_RETURN(std::optional<StoredObject> found, Find(tenant, fingerprint, digest));
+  KDN_RETURN_IF_ERROR(c_.registry().FindModel(tenant, *model));
+  KDN_ASSIGN_OR_RETURN(std::optional<StoredObject> found, Find(tenant, *model, digest));
   if (!found.has_value()) {
     c_.events().OnObjectRead("absent", 0);
-    return NotStored(fingerprint, digest);
+    return NotStored(*model, digest);
   }
-  KDN_ASSIGN_OR_RETURN(found->object, InfoOf(tenant, fingerprint, digest));
+  KDN_ASSIGN_OR_RETURN(found->object, InfoOf(tenant, *model, digest));
   c_.events().OnObjectRead("delivered", found->bytes.size());
   return *std::move(found);
 }

@@ -103,8 +103,8 @@ void PutObjectStream::ReadNext() {
 void PutObjectStream::OnReadDone(bool ok) {
   watch_->ClientActed();
   if (ok) {
-    absl::Status taken = Take();
-    if (!taken.ok()) return End(std::move(taken));
+    const absl::Status taken = Take();
+    if (!taken.ok()) return End(taken);
     return ReadNext();
   }
   if (watch_->gave_up()) return End(GivenUp());
@@ -169,7 +169,7 @@ void PutObjectStream::Store() {
   End(result.status());
 }
 
-void PutObjectStream::End(absl::Status status) { Finish(scope_.End(status)); }
+void PutObjectStream::End(const absl::Status& status) { Finish(scope_.End(status)); }
 
 void PutObjectStream::OnDone() {
   watch_->Done();
@@ -189,8 +189,8 @@ grpc::ServerWriteReactor<v1::GetObjectFrame>* GetObjectStream::Start(const CallE
   stream->watch_->Start();
   // The call does not end before this, nor does its request.
   const bool started = environment.pool->TryStart([stream, request] {
-    absl::Status parsed = stream->ParseRequest(*request);
-    if (!parsed.ok()) return stream->End(std::move(parsed));
+    const absl::Status parsed = stream->ParseRequest(*request);
+    if (!parsed.ok()) return stream->End(parsed);
     stream->AwaitMemory();
   });
   if (!started) stream->End(TooManyCalls());
@@ -219,8 +219,8 @@ void GetObjectStream::AwaitMemory() {
   environment_.budget->Reserve(bytes, until, [this, bytes](std::optional<MemoryBudget::Reservation> reservation) {
     environment_.pool->Continue([this, bytes, reservation = std::move(reservation)]() mutable {
       reservation_ = std::move(reservation);
-      absl::Status fetched = reservation_.has_value() ? Fetch() : NoRoom(environment_, bytes);
-      if (!fetched.ok()) return End(std::move(fetched));
+      const absl::Status fetched = reservation_.has_value() ? Fetch() : NoRoom(environment_, bytes);
+      if (!fetched.ok()) return End(fetched);
       WriteNext();
     });
   });
@@ -252,7 +252,7 @@ void GetObjectStream::OnWriteDone(bool ok) {
   WriteNext();
 }
 
-void GetObjectStream::End(absl::Status status) { Finish(scope_.End(status)); }
+void GetObjectStream::End(const absl::Status& status) { Finish(scope_.End(status)); }
 
 void GetObjectStream::OnDone() {
   watch_->Done();

@@ -66,7 +66,7 @@ class PutObjectStream final : public grpc::ServerReadReactor<v1::PutObjectFrame>
   absl::Status Begin(const v1::PutObjectBegin& begin);
   absl::Status Take();
   void Store();
-  void End(absl::Status status);
+  void End(const absl::Status& status);
 
   const CallEnvironment& environment_;
   grpc::CallbackServerContext* const context_;
@@ -101,7 +101,7 @@ class GetObjectStream final : public grpc::ServerWriteReactor<v1::GetObjectFrame
   void AwaitMemory();
   absl::Status Fetch();
   void WriteNext();
-  void End(absl::Status status);
+  void End(const absl::Status& status);
 
   const CallEnvironment& environment_;
   grpc::CallbackServerContext* const context_;

@@ -58,6 +58,8 @@ def test_an_object_travels_in_and_out_and_is_deleted(server, tmp_path):
     assert put["digest"] == digests[0] and put["created"] and put["active"]
     assert not run(server, "codec", "put", server.paths[0], "--model", "tiny")["created"]
     run(server, "codec", "put", server.paths[1])
+    stats = run(server, "stats")
+    assert (stats["objects"], stats["object_bytes"]) == (2, sum(len(data) for data in server.objects))
     listed = run(server, "codec", "ls", "--model", "tiny")["objects"]
     assert {row["digest"]: row["active"] for row in listed} == {digests[0]: True, digests[1]: False}
     levels = next(row["levels"] for row in listed if row["digest"] == digests[0])
