@@ -82,7 +82,7 @@ class LinkEstimate {
   double worst_bytes_per_second() const { return 1.0 / worst_seconds_per_byte_; }
 
  private:
-  static constexpr double kWeight = 0.3;       // of the newest transfer in the mean
+  static constexpr double kWeight = 0.3;        // of the newest transfer in the mean
   static constexpr double kForgetting = 0.001;  // of the way from the worst back to the mean, at each transfer
 
   double seconds_per_byte_;  // mean
