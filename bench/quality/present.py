@@ -12,6 +12,7 @@ import collections
 import json
 import math
 import pathlib
+import re
 from typing import Any, Optional
 
 COLOURS = {
@@ -19,16 +20,20 @@ COLOURS = {
     "sim-fp8": "#a6761d", "sim-cachegen": "#e6a000",
 }  # fmt: skip
 SET_STYLES = {"main": {"linestyle": "-"}, "unseen": {"linestyle": "--", "markerfacecolor": "white"}}
+DATED = re.compile(r"^quality-[0-9-]*")  # what the names of reports begin with
 FLOOR = 2e-5  # nat: where a KL of 0 is drawn
 
-Table = dict[str, dict[str, dict[str, float]]]  # model, then set and profile, then metric
+Table = dict[str, dict[str, dict[str, float]]]  # model (or report), then set and profile, then metric
 
 
 def read(paths: list[pathlib.Path]) -> Table:
     table: Table = collections.defaultdict(lambda: collections.defaultdict(dict))
     for path in paths:
+        before = set(table)
         for row in json.loads(path.read_text())["rows"]:
             model, rest = row["case"].split(", ", 1)
+            if model in before:  # other contexts, perhaps: not to be compared with those
+                model = DATED.sub("", path.stem)
             table[model][rest.replace(" (simulation)", "")][row["metric"]] = row["value"]
     return table
 
@@ -126,7 +131,7 @@ def _draw_model(axis: Any, model: str, cases: dict[str, dict[str, float]]) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reports", nargs="+", type=pathlib.Path, help="what a later one has too, it replaces")
+    parser.add_argument("reports", nargs="+", type=pathlib.Path, help="a model that an earlier one has too is shown apart")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE.svg", help="or .png")
     args = parser.parse_args()
     table = read(args.reports)
