@@ -127,6 +127,8 @@ struct LookupOptions {
   uint32_t head_begin = 0;
   uint32_t head_count = 0;
   int64_t timeout_ms = 0;  // 0 = ClientOptions::call_timeout_ms
+  // Chunks that are stored only at a lossier profile do not count. nullopt = ClientOptions::profile.
+  std::optional<ProfileId> lossiest;
 };
 
 struct LookupResult {
@@ -157,7 +159,7 @@ struct StoreOptions {
 enum class ChunkStoreOutcome {
   kStored = 1,
   kDeduplicated = 2,  // every cell was there with the same bytes
-  kKeptExisting = 3,  // every cell was there, with other bytes: the first stay
+  kKeptExisting = 3,  // every cell was there with no more loss, with other bytes: the first stay
   kRejected = 4,      // `status` says why
   kSkipped = 5,       // the server had every cell offered: nothing was encoded or sent
 };
@@ -194,10 +196,10 @@ struct ChunkMiss {
 struct RetrieveOptions {
   SpanOptions span;
   int64_t timeout_ms = 0;  // 0 = ClientOptions::transfer_timeout_ms
-  // Chunks stored at a lossier profile are a miss (MissReason::kIncompatible), never loaded unasked. nullopt =
-  // ClientOptions::profile: who stores exact KV gets exact KV. Lookup counts such chunks as hits, and Store skips what
-  // the server has: a chunk stays what its first store made it until it is deleted or evicted. What was computed on top
-  // of rounded KV should be stored at the profile it was loaded with.
+  // Chunks stored only at a lossier profile are a miss (MissReason::kIncompatible), never loaded unasked; of the
+  // variants that lose no more the smallest is loaded. nullopt = ClientOptions::profile: who stores exact KV gets exact
+  // KV. Store skips what the server has with no more loss, and puts a variant beside what loses more. What was computed
+  // on top of rounded KV should be stored at the profile it was loaded with.
   std::optional<ProfileId> lossiest;
 };
 

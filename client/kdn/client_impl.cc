@@ -131,6 +131,7 @@ absl::StatusOr<LookupResult> ClientImpl::Lookup(const ModelHandle& model, std::s
   request.mutable_cells()->set_bitmap(bitmap.data(), bitmap.size());
   const bool segments = options.span.segment.has_value();
   request.set_mode(segments ? v1::LookupRequest::SEGMENTS : v1::LookupRequest::PREFIX);
+  request.set_lossiest(static_cast<uint32_t>(options.lossiest.value_or(options_.profile)));
   CallLimits limits;
   KDN_ASSIGN_OR_RETURN(limits.deadline_nanos, DeadlineNanos(options.timeout_ms, options_.call_timeout_ms));
   v1::LookupResponse response;

@@ -251,7 +251,8 @@ typedef struct kdn_lookup_result {
   uint32_t chunks;
 } kdn_lookup_result;
 
-/* head_count 0 = every head; timeout_ms 0 = the client's default (everywhere below). */
+/* What a retrieve at the client's profile would load. head_count 0 = every head; timeout_ms 0 = the client's default
+ * (everywhere below). */
 KDN_API kdn_status kdn_lookup(kdn_client* client, const kdn_model* model, const kdn_span* span, uint32_t head_begin,
                               uint32_t head_count, int64_t timeout_ms, kdn_lookup_result* result);
 
@@ -329,7 +330,7 @@ typedef struct kdn_retrieve_options {
   size_t struct_size;
   int64_t timeout_ms;
   const char*
-      lossiest; /* a chunk stored at a lossier profile is a miss ("incompatible"); NULL = the client's profile */
+      lossiest; /* a chunk stored only at a lossier profile is a miss ("incompatible"); NULL = the client's profile */
 } kdn_retrieve_options;
 KDN_API void kdn_retrieve_options_init(kdn_retrieve_options* options);
 

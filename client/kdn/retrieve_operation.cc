@@ -40,6 +40,8 @@ ChunkPlace RetrieveOperation::PlaceOf(size_t chunk) const {
                     job_.view.view,    plan_.chunks[chunk], plan_.ViewOffset(chunk)};
 }
 
+ProfileId RetrieveOperation::Lossiest() const { return job_.options.lossiest.value_or(client_.options().profile); }
+
 absl::StatusOr<RetrieveResult> RetrieveOperation::Run() {
   KDN_RETURN_IF_ERROR(CheckView(job_.model, job_.view.view));
   KDN_RETURN_IF_ERROR(ValidateDestination(job_.model.spec(), job_.view.view));
@@ -74,6 +76,7 @@ absl::StatusOr<RetrieveResult> RetrieveOperation::Run() {
 absl::Status RetrieveOperation::FindText() {
   LookupOptions options;
   options.span = job_.options.span;
+  options.lossiest = Lossiest();
   const int64_t left_ms = (limits_.deadline_nanos - client_.clock().MonotonicNanos()) / 1'000'000;
   options.timeout_ms = std::max<int64_t>(left_ms, 1);
   const TextRef text{job_.text->utf8, job_.text->special_token_policy};
@@ -90,6 +93,7 @@ absl::Status RetrieveOperation::LimitToHit() {
   request.set_last_chunk_tokens(plan_.chunks.back().num_tokens);
   const std::vector<uint8_t> bitmap = wanted_.ToBytes();
   request.mutable_cells()->set_bitmap(bitmap.data(), bitmap.size());
+  request.set_lossiest(static_cast<uint32_t>(Lossiest()));
   v1::LookupResponse response;
   KDN_RETURN_IF_ERROR(client_.CallKdn("Lookup", request, limits_, response));
   if (response.hit_chunks() < plan_.chunks.size()) plan_.chunks.resize(response.hit_chunks());
@@ -102,6 +106,7 @@ v1::RetrieveRequest RetrieveOperation::MakeRequest() const {
   const std::vector<uint8_t> bitmap = wanted_.ToBytes();
   request.mutable_cells()->set_bitmap(bitmap.data(), bitmap.size());
   request.set_max_frame_bytes(kRetrieveFrameDataBytes);
+  request.set_lossiest(static_cast<uint32_t>(Lossiest()));
   const uint64_t prefix_end = Prefix() ? plan_.first_token + plan_.NumTokens() : 0;
   for (const ChunkId& chunk : plan_.chunks) {
     v1::ChunkRequest& wire = *request.add_chunks();
@@ -148,8 +153,7 @@ absl::Status RetrieveOperation::OnPartProgress(uint32_t chunk, uint32_t part, ui
 }
 
 void RetrieveOperation::FindObjects(uint32_t chunk, const ContainerHeader& header) {
-  const bool accepted =
-      LosesNoMoreThan(ProfileId::kTransform, job_.options.lossiest.value_or(client_.options().profile));
+  const bool accepted = LosesNoMoreThan(ProfileId::kTransform, Lossiest());
   const bool needed = std::any_of(header.tiles.begin(), header.tiles.end(),
                                   [](const TileEntry& tile) { return tile.profile == ProfileId::kTransform; });
   if (!needed || !accepted) return;
@@ -210,7 +214,7 @@ void RetrieveOperation::Decode(uint32_t chunk, const Part& part, size_t first_se
     absl::MutexLock lock(&mutex_);
     if (chunks_[chunk].fault.has_value()) return;
   }
-  const DecodeAccept accept{job_.options.lossiest.value_or(client_.options().profile), &transforms_};
+  const DecodeAccept accept{Lossiest(), &transforms_};
   std::optional<ContainerFault> fault =
       DecodeSections(PlaceOf(chunk), part.container, first_section, last_section, accept);
   if (fault.has_value()) SetFault(chunk, *std::move(fault));

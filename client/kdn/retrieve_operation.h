@@ -88,6 +88,7 @@ class RetrieveOperation : private RetrieveSink {
   void Decode(uint32_t chunk, const Part& part, size_t first_section, size_t last_section);
   void SetFault(uint32_t chunk, ContainerFault fault) ABSL_LOCKS_EXCLUDED(mutex_);
   ChunkPlace PlaceOf(size_t chunk) const;
+  ProfileId Lossiest() const;
   // Whether chunk i holds what a reader of a prefix that ends at `prefix_end` needs of it.
   bool Covers(size_t i, uint64_t prefix_end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Prefix() const { return !job_.options.span.segment.has_value(); }

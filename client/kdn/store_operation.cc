@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "kernels/base/status.h"
+#include "kernels/codec/chunk_codec.h"
 #include "kernels/codec/row_importance.h"
 #include "kernels/codec/tile_codec.h"
 
@@ -113,6 +114,8 @@ absl::Status StoreOperation::FindMissing() {
   if (whole.Empty()) return InvalidArgument("the view holds no cell whole: every layer of a band is needed to store");
   v1::FindMissingRequest request;
   request.set_fingerprint(job_.model.fingerprint().bytes.data(), Digest::kBytes);
+  request.set_profile(static_cast<uint32_t>(profile_));
+  request.set_rope_state(static_cast<uint32_t>(StoredRopeState(profile_)));
   std::vector<CellSet> offered;
   for (size_t i = 0; i < job_.plan.chunks.size(); ++i) {
     const ChunkId& chunk = job_.plan.chunks[i];

@@ -43,12 +43,14 @@ absl::StatusOr<Found> Find(Session& session, const LookupCommandOptions& options
   KDN_ASSIGN_OR_RETURN(const ModelSummary summary, session.ResolveModel(options.model));
   KDN_ASSIGN_OR_RETURN(const ModelHandle model, session.OpenModel(summary.fingerprint));
   KDN_ASSIGN_OR_RETURN(Client * client, session.client());
+  // What is there, whatever it was stored as.
+  const LookupOptions lookup{.lossiest = ProfileId::kTransform};
   if (!options.text_path.empty()) {
-    KDN_ASSIGN_OR_RETURN(const TextLookup text, client->LookupText(model, {content, options.policy}, {}));
+    KDN_ASSIGN_OR_RETURN(const TextLookup text, client->LookupText(model, {content, options.policy}, lookup));
     return Found{text.hit_tokens, text.token_ids.size()};
   }
   KDN_ASSIGN_OR_RETURN(const std::vector<uint32_t> ids, ParseTokens(path, content));
-  KDN_ASSIGN_OR_RETURN(const LookupResult result, client->Lookup(model, ids, {}));
+  KDN_ASSIGN_OR_RETURN(const LookupResult result, client->Lookup(model, ids, lookup));
   return Found{result.hit_tokens, ids.size()};
 }
 

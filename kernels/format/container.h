@@ -152,6 +152,13 @@ uint32_t FirstRowOfCell(const ContainerHeader& header, const CellMap& cells, uin
 // cells. Requirements as FirstRowOfCell.
 uint64_t CellContentDigest(const ContainerHeader& header, const CellMap& cells, uint32_t cell);
 
+// The least lossy profile that a reader must accept to be given KV of profile `lossiest` and this RoPE state: itself,
+// or q4 where K of a rotary embedding is stored before it, since exact profiles then hold what was rounded on the way
+// there and is rounded on the way back. A profile that this build does not know loses as much as any.
+ProfileId RequiredProfile(ProfileId lossiest, RopeState rope_state, const ModelSpec& spec);
+// The same of a container: of the lossiest of its tiles.
+ProfileId RequiredProfile(const ContainerHeader& header, const ModelSpec& spec);
+
 // OK when `section_bytes` (exactly section.length of them) match the section's CRC; DataLoss else.
 absl::Status VerifySection(const SectionEntry& section, ByteSpan section_bytes);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -153,6 +154,24 @@ uint32_t FirstRowOfCell(const ContainerHeader& header, const CellMap& cells, uin
     if (Covers(section, band, cells.HeadOfCell(cell))) return section.first_row;
   }
   return 0;
+}
+
+ProfileId RequiredProfile(ProfileId lossiest, RopeState rope_state, const ModelSpec& spec) {
+  if (!LosesNoMoreThan(lossiest, ProfileId::kTransform)) return ProfileId::kTransform;
+  const bool rotates = std::any_of(spec.layers.begin(), spec.layers.end(), [&](const LayerSpec& layer) {
+    return spec.ropes[layer.rope_index].style != RopeStyle::kNone;
+  });
+  const bool rounded = rope_state == RopeState::kUnrotated && rotates;
+  return rounded && LosesNoMoreThan(lossiest, ProfileId::kQ4) ? ProfileId::kQ4 : lossiest;
+}
+
+ProfileId RequiredProfile(const ContainerHeader& header, const ModelSpec& spec) {
+  ProfileId lossiest = ProfileId::kRaw;
+  for (const TileEntry& tile : header.tiles) {
+    if (!LosesNoMoreThan(tile.profile, lossiest)) lossiest = tile.profile;
+    if (!LosesNoMoreThan(lossiest, ProfileId::kTransform)) break;  // unknown
+  }
+  return RequiredProfile(lossiest, header.rope_state, spec);
 }
 
 uint64_t CellContentDigest(const ContainerHeader& header, const CellMap& cells, uint32_t cell) {

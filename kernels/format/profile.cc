@@ -44,4 +44,6 @@ bool LosesNoMoreThan(ProfileId stored, ProfileId lossiest) {
   return loss != kUnknownLoss && loss <= LossRank(lossiest);
 }
 
+bool LosesAlike(ProfileId a, ProfileId b) { return LosesNoMoreThan(a, b) && LosesNoMoreThan(b, a); }
+
 }  // namespace kdn

@@ -27,6 +27,10 @@ std::optional<ProfileId> ParseProfile(std::string_view name);
 // q4; transform and cachegen, which have levels of their own.
 bool LosesNoMoreThan(ProfileId stored, ProfileId lossiest);
 
+// Whether who accepts one accepts the other: they are of one class of loss, of which there are kLossClasses.
+bool LosesAlike(ProfileId a, ProfileId b);
+inline constexpr int kLossClasses = 4;
+
 }  // namespace kdn
 
 #endif  // KDN_KERNELS_FORMAT_PROFILE_H_

@@ -85,7 +85,9 @@ ChunkInfo Admin::InfoOf(const TenantRef& tenant, const v1::ChunkRecord& row) {
   const absl::StatusOr<ModelRef> model = c_.registry().FindModel(tenant, info.fingerprint);
   if (model.ok()) {
     info.cells_total = (*model)->cells().num_cells();
-    info.cells_present = CountHeldCells(row, info.cells_total);
+    const HeldKv held = HeldKvOf(**model, row);
+    info.cells_present = held.cells;
+    info.raw_bytes = held.raw_bytes;
   }
   info.created_ms = row.created_ms();
   info.expires_ms = row.expires_ms();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,6 +22,9 @@ namespace kdn {
 // ids take, or names cells that the model does not have.
 absl::StatusOr<CellSet> WantedCells(const std::optional<CellSet>& cells, uint32_t num_cells);
 
+// Parts of a row that list one cell: one for each class of loss (MergePart and AddPart keep to it).
+inline constexpr int kMaxVariantsPerCell = kLossClasses;
+
 // Where one cell of a chunk is read from.
 struct HeldCell {
   int part = -1;  // index into ChunkRecord.parts; -1 = not held
@@ -30,11 +34,22 @@ struct HeldCell {
   bool held() const { return part >= 0; }
 };
 
-// By cell id. Ids the model does not have (a damaged row) are left out.
-std::vector<HeldCell> HeldCells(const v1::ChunkRecord& record, uint32_t num_cells);
+// By cell id: of the variants that lose no more than `lossiest` (nullopt = of all) the one with the most rows, among
+// equals the lossiest. Ids the model does not have (a damaged row) are left out.
+std::vector<HeldCell> HeldCells(const v1::ChunkRecord& record, uint32_t num_cells, std::optional<ProfileId> lossiest);
 
-// Cells present in the record.
-uint32_t CountHeldCells(const v1::ChunkRecord& record, uint32_t num_cells);
+// By cell id: from where a reader is served who accepts `lossiest` and needs the rows from needed_rows[cell] on. Of the
+// variants that have them and lose no more, the smallest; for nullopt, who accepts what there is, the one that loses
+// least.
+std::vector<HeldCell> CellsForReader(const v1::ChunkRecord& record, std::span<const uint32_t> needed_rows,
+                                     std::optional<ProfileId> lossiest);
+
+// What a row holds of its chunk, however many variants of it.
+struct HeldKv {
+  uint32_t cells = 0;
+  uint64_t raw_bytes = 0;  // before coding
+};
+HeldKv HeldKvOf(const Model& model, const v1::ChunkRecord& record);
 
 // First row of `cell` that a reader of a prefix ending at `prefix_end` needs of the chunk `record` describes.
 uint32_t NeededRow(const CellMap& cells, uint32_t cell, uint64_t prefix_end, const v1::ChunkRecord& record);
@@ -42,20 +57,22 @@ uint32_t NeededRow(const CellMap& cells, uint32_t cell, uint64_t prefix_end, con
 // The highest-numbered profile among the container's tiles: what a row says of it.
 ProfileId HighestProfile(const ContainerHeader& header);
 
-// What storing a container would do to a row.
+// What storing a container would do to a row. Its cells are judged against variants that lose no more than it does
+// (`required`: RequiredProfile): beside those that lose more it is a variant of its own.
 struct StorePlan {
   std::vector<v1::CellRecord> taken;  // cells the new part provides
   uint32_t same_cells = 0;            // there with the same content, or with more rows
-  uint32_t other_cells = 0;           // there with other content: the first stay, also beside more rows that lose more
+  uint32_t other_cells = 0;           // there with other content: the first stay
 };
-StorePlan PlanStore(const std::optional<v1::ChunkRecord>& row, const ContainerHeader& header, const CellMap& cells);
+StorePlan PlanStore(const std::optional<v1::ChunkRecord>& row, const ContainerHeader& header, ProfileId required,
+                    const CellMap& cells);
 
 // KV bytes before coding of the cells, of a chunk of `num_tokens`.
 uint64_t RawBytes(const Model& model, uint32_t num_tokens,
                   const google::protobuf::RepeatedPtrField<v1::CellRecord>& cells);
 
-// Appends `part`, whose cells are taken from the parts that held them. Returns the locations of parts that hold nothing
-// any more (removed from the row).
+// Appends `part`, whose cells are taken from the parts that held them with the same loss. Returns the locations of
+// parts that hold nothing any more (removed from the row).
 std::vector<ValueLocation> AddPart(const Model& model, v1::PartRecord part, v1::ChunkRecord& row);
 
 }  // namespace kdn

@@ -45,6 +45,7 @@ struct LookupQuery {
   uint32_t last_chunk_tokens = 0;  // 0 = full
   std::optional<CellSet> cells;    // nullopt = all; num_cells() may be rounded up to a multiple of 8 here and below
   LookupMode mode = LookupMode::kPrefix;
+  std::optional<ProfileId> lossiest;  // what is stored only with more loss does not count; nullopt = everything counts
 };
 
 struct LookupResult {
@@ -62,6 +63,12 @@ struct ChunkOffer {
     uint32_t first_row = 0;
   };
   std::vector<CellRows> partial;
+};
+
+// How a writer would store what it offers.
+struct OfferedCoding {
+  ProfileId profile = ProfileId::kRaw;
+  RopeState rope_state = RopeState::kRotated;
 };
 
 struct StoreRequest {
@@ -99,6 +106,9 @@ struct RetrieveQuery {
   Digest chunk_digest;
   std::optional<CellSet> cells;  // nullopt = all
   uint64_t prefix_end = 0;       // 0 = every row there is; else rows a reader of that prefix length needs suffice
+  // The smallest variant that loses no more is taken, and kIncompatible the answer where there is none; nullopt = the
+  // variant that loses least, whatever it is.
+  std::optional<ProfileId> lossiest;
 };
 
 // One container of a chunk, ready to be sent: slices of it in ascending offset, the header first. The bytes stay valid
@@ -272,8 +282,10 @@ class ChunkStore {
                                                         uint32_t chunk_tokens, std::string_view display_name) = 0;
   // NotFound for a fingerprint that was not registered (as all calls below that name one).
   virtual absl::StatusOr<LookupResult> Lookup(const Caller& caller, const LookupQuery& query) = 0;
+  // With a coding, what is stored only with more loss is missing; else whatever is stored counts.
   virtual absl::StatusOr<std::vector<CellSet>> FindMissing(const Caller& caller, const Fingerprint& fingerprint,
-                                                           std::span<const ChunkOffer> offers) = 0;
+                                                           std::span<const ChunkOffer> offers,
+                                                           std::optional<OfferedCoding> coding) = 0;
   // Verifies `container` completely (header, identity against `request`, every section's CRC, fit to the model), writes
   // the value, then commits the index. InvalidArgument or DataLoss name what is wrong; ResourceExhausted when the
   // disk or a capacity limit is full. Nothing is visible unless the result is OK.

@@ -57,8 +57,9 @@ absl::StatusOr<LookupResult> ChunkStoreImpl::Lookup(const Caller& caller, const 
 }
 
 absl::StatusOr<std::vector<CellSet>> ChunkStoreImpl::FindMissing(const Caller& caller, const Fingerprint& fingerprint,
-                                                                 std::span<const ChunkOffer> offers) {
-  return lookups_.FindMissing(caller, fingerprint, offers);
+                                                                 std::span<const ChunkOffer> offers,
+                                                                 std::optional<OfferedCoding> coding) {
+  return lookups_.FindMissing(caller, fingerprint, offers, coding);
 }
 
 absl::StatusOr<StoreOutcome> ChunkStoreImpl::Store(const Caller& caller, const StoreRequest& request,

@@ -30,7 +30,8 @@ class ChunkStoreImpl : public ChunkStore {
                                                 std::string_view display_name) override;
   absl::StatusOr<LookupResult> Lookup(const Caller& caller, const LookupQuery& query) override;
   absl::StatusOr<std::vector<CellSet>> FindMissing(const Caller& caller, const Fingerprint& fingerprint,
-                                                   std::span<const ChunkOffer> offers) override;
+                                                   std::span<const ChunkOffer> offers,
+                                                   std::optional<OfferedCoding> coding) override;
   absl::StatusOr<StoreOutcome> Store(const Caller& caller, const StoreRequest& request, SharedBytes container) override;
   absl::StatusOr<RetrievedChunk> Retrieve(const Caller& caller, const RetrieveQuery& query) override;
   absl::StatusOr<uint64_t> StoreText(const Caller& caller, const StoreTextRequest& request) override;

@@ -19,13 +19,14 @@ constexpr size_t kRowsPerRead = 256;
 // at a position that only grows with the prefix; the chunk whose held rows begin last therefore decides for all.
 class PrefixJudge {
  public:
-  PrefixJudge(const Model& model, const CellSet& wanted) : cells_(model.cells()) {
+  PrefixJudge(const Model& model, const CellSet& wanted, std::optional<ProfileId> lossiest)
+      : cells_(model.cells()), lossiest_(lossiest) {
     for (const LayerBand& band : cells_.bands()) AddBand(band, wanted);
   }
 
   // Adds the next chunk. False when it lacks a cell that any prefix containing it needs.
   bool Add(const v1::ChunkRecord& row) {
-    const std::vector<HeldCell> held = HeldCells(row, cells_.num_cells());
+    const std::vector<HeldCell> held = HeldCells(row, cells_.num_cells(), lossiest_);
     for (const uint32_t cell : everywhere_) {
       if (!held[cell].held() || held[cell].first_row > 0) return false;
     }
@@ -82,6 +83,7 @@ class PrefixJudge {
   }
 
   const CellMap& cells_;
+  const std::optional<ProfileId> lossiest_;
   std::vector<uint32_t> everywhere_;
   std::vector<Window> windows_;
 };
@@ -135,7 +137,7 @@ absl::Status Lookups::VisitRows(const TenantRef& tenant, std::span<const Digest>
 
 absl::StatusOr<LookupResult> Lookups::LongestPrefix(const TenantRef& tenant, const Model& model,
                                                     const LookupQuery& query, const CellSet& wanted) {
-  PrefixJudge judge(model, wanted);
+  PrefixJudge judge(model, wanted, query.lossiest);
   LookupResult result;
   const auto add = [&](size_t i, const std::optional<v1::ChunkRecord>& row) {
     const bool last = i + 1 == query.chunk_digests.size();
@@ -168,7 +170,7 @@ absl::StatusOr<LookupResult> Lookups::WholeSegments(const TenantRef& tenant, con
     if (!row.has_value() || row->fingerprint() != model.fingerprint().view()) return true;
     const bool last = i + 1 == query.chunk_digests.size();
     if (last && query.last_chunk_tokens != 0 && row->num_tokens() != query.last_chunk_tokens) return true;
-    const std::vector<HeldCell> held = HeldCells(*row, model.cells().num_cells());
+    const std::vector<HeldCell> held = HeldCells(*row, model.cells().num_cells(), query.lossiest);
     result.present[i] = std::all_of(wanted_cells.begin(), wanted_cells.end(),
                                     [&](uint32_t cell) { return held[cell].held() && held[cell].first_row == 0; });
     if (!result.present[i]) return true;
@@ -182,13 +184,16 @@ absl::StatusOr<LookupResult> Lookups::WholeSegments(const TenantRef& tenant, con
 }
 
 absl::StatusOr<std::vector<CellSet>> Lookups::FindMissing(const Caller& caller, const Fingerprint& fingerprint,
-                                                          std::span<const ChunkOffer> offers) {
+                                                          std::span<const ChunkOffer> offers,
+                                                          std::optional<OfferedCoding> coding) {
   KDN_ASSIGN_OR_RETURN(const TenantRef tenant, c_.registry().FindTenant(caller));
   KDN_ASSIGN_OR_RETURN(const ModelRef model, c_.registry().FindModel(tenant, fingerprint));
   if (offers.size() > kMaxChunksPerCall) {
     return InvalidArgument("offer of ", offers.size(), " chunks, at most ", kMaxChunksPerCall);
   }
   const uint32_t num_cells = model->cells().num_cells();
+  std::optional<ProfileId> lossiest;
+  if (coding.has_value()) lossiest = RequiredProfile(coding->profile, coding->rope_state, model->spec());
   const int64_t now_ms = c_.NowMs();
   std::vector<CellSet> missing;
   missing.reserve(offers.size());
@@ -212,7 +217,8 @@ absl::StatusOr<std::vector<CellSet>> Lookups::FindMissing(const Caller& caller, 
         first_rows[partial.cell] = partial.first_row;
       }
       const bool live = rows[i].has_value() && !IsExpired(*rows[i], now_ms);
-      const std::vector<HeldCell> held = live ? HeldCells(*rows[i], num_cells) : std::vector<HeldCell>(num_cells);
+      const std::vector<HeldCell> held =
+          live ? HeldCells(*rows[i], num_cells, lossiest) : std::vector<HeldCell>(num_cells);
       CellSet& lacking = missing.emplace_back(num_cells);
       for (const uint32_t cell : offered->ToVector()) {
         if (!held[cell].held() || held[cell].first_row > first_rows[cell]) lacking.Insert(cell);

@@ -16,7 +16,8 @@ class Lookups {
 
   absl::StatusOr<LookupResult> Lookup(const Caller& caller, const LookupQuery& query);
   absl::StatusOr<std::vector<CellSet>> FindMissing(const Caller& caller, const Fingerprint& fingerprint,
-                                                   std::span<const ChunkOffer> offers);
+                                                   std::span<const ChunkOffer> offers,
+                                                   std::optional<OfferedCoding> coding);
 
  private:
   using Rows = std::vector<std::optional<v1::ChunkRecord>>;

@@ -7,6 +7,7 @@
 
 #include "kernels/base/status.h"
 #include "storage/evict/chunk_rows.h"
+#include "storage/index/part_merge.h"
 
 namespace kdn {
 namespace {
@@ -40,6 +41,14 @@ absl::Status VerifySections(const ContainerHeader& header, const ByteRange& rang
     KDN_RETURN_IF_ERROR(VerifySection(section, bytes.subspan(begin - range.offset, section.length)));
   }
   return absl::OkStatus();
+}
+
+absl::Status TooLossy(const v1::PartRecord& part, ProfileId lossiest) {
+  if (part.required_profile() != 0) {
+    return FailedPrecondition("K is stored before its rotary embedding, accepted up to ", ProfileName(lossiest));
+  }
+  return FailedPrecondition("stored as ", ProfileName(RequiredProfileOf(part)), ", accepted up to ",
+                            ProfileName(lossiest));
 }
 
 }  // namespace
@@ -104,32 +113,18 @@ absl::StatusOr<RetrievedChunk> Retrieving::Attempt(const Request& request, bool&
     return Miss(MissReason::kExpired, "");
   }
 
-  const CellMap& cells = request.model->cells();
-  const std::vector<HeldCell> held = HeldCells(row, cells.num_cells());
-  std::map<int, PartRequest> parts;
-  for (const uint32_t cell : request.wanted.ToVector()) {
-    const uint32_t needed = request.query.prefix_end == 0 ? 0 : NeededRow(cells, cell, request.query.prefix_end, row);
-    if (request.query.prefix_end != 0 && needed >= row.num_tokens()) continue;
-    // Without a prefix the reader takes what there is.
-    const bool enough = held[cell].held() && (request.query.prefix_end == 0 || held[cell].first_row <= needed);
-    if (!enough) return Miss(MissReason::kIncomplete, StrCat("cell ", cell, " is not stored, or too few rows of it"));
-    PartRequest& part = parts[held[cell].part];
-    if (part.cells.num_cells() == 0) {
-      const v1::PartRecord& record = row.parts(held[cell].part);
-      part.location = LocationOf(record);
-      part.header_bytes = record.header_bytes();
-      part.cells = CellSet(cells.num_cells());
-      part.listed_cells = static_cast<uint32_t>(record.cells_size());
-    }
-    part.cells.Insert(cell);
+  absl::StatusOr<std::map<int, PartRequest>> parts = ChooseParts(request, row);
+  if (absl::IsFailedPrecondition(parts.status())) {
+    return Miss(MissReason::kIncompatible, std::string(FromAbsl(parts.status().message())));
   }
+  if (!parts.ok()) return Miss(MissReason::kIncomplete, std::string(FromAbsl(parts.status().message())));
 
   RetrievedChunk chunk;
   chunk.num_tokens = row.num_tokens();
   bool from_ram = true;
   uint64_t bytes = 0;
   std::vector<std::pair<ProfileId, uint64_t>> bytes_by_part;
-  for (const auto& [index, part] : parts) {
+  for (const auto& [index, part] : *parts) {
     absl::StatusOr<RetrievedPart> retrieved = ReadPart(request, part);
     if (!retrieved.ok()) return HandleFailure(request, part.location, retrieved.status(), retry);
     from_ram &= retrieved->from_ram;
@@ -144,6 +139,40 @@ absl::StatusOr<RetrievedChunk> Retrieving::Attempt(const Request& request, bool&
   c_.events().OnHit(from_ram ? "ram" : "disk", row.num_tokens(), bytes);
   for (const auto& [profile, part_bytes] : bytes_by_part) c_.events().OnProfileDelivered(profile, part_bytes);
   return chunk;
+}
+
+absl::StatusOr<std::map<int, Retrieving::PartRequest>> Retrieving::ChooseParts(const Request& request,
+                                                                               const v1::ChunkRecord& row) {
+  const CellMap& cells = request.model->cells();
+  const RetrieveQuery& query = request.query;
+  const std::vector<HeldCell> held = HeldCells(row, cells.num_cells(), query.lossiest);
+  // Without a prefix the reader takes what there is.
+  std::vector<uint32_t> needed(cells.num_cells());
+  for (uint32_t cell = 0; cell < cells.num_cells(); ++cell) {
+    needed[cell] = query.prefix_end != 0 ? NeededRow(cells, cell, query.prefix_end, row)
+                   : held[cell].held()   ? held[cell].first_row
+                                         : row.num_tokens();
+  }
+  const std::vector<HeldCell> chosen = CellsForReader(row, needed, query.lossiest);
+  std::map<int, PartRequest> parts;
+  for (const uint32_t cell : request.wanted.ToVector()) {
+    if (query.prefix_end != 0 && needed[cell] >= row.num_tokens()) continue;
+    if (!chosen[cell].held()) {
+      const HeldCell lossy = CellsForReader(row, needed, std::nullopt)[cell];
+      if (!lossy.held()) return NotFound("cell ", cell, " is not stored, or too few rows of it");
+      return TooLossy(row.parts(lossy.part), *query.lossiest);
+    }
+    PartRequest& part = parts[chosen[cell].part];
+    if (part.cells.num_cells() == 0) {
+      const v1::PartRecord& record = row.parts(chosen[cell].part);
+      part.location = LocationOf(record);
+      part.header_bytes = record.header_bytes();
+      part.cells = CellSet(cells.num_cells());
+      part.listed_cells = static_cast<uint32_t>(record.cells_size());
+    }
+    part.cells.Insert(cell);
+  }
+  return parts;
 }
 
 absl::StatusOr<ContainerHeader> Retrieving::ParseHeader(const Request& request, const PartRequest& part,

@@ -1,6 +1,7 @@
 #ifndef KDN_SERVER_CORE_RETRIEVING_H_
 #define KDN_SERVER_CORE_RETRIEVING_H_
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ class Retrieving {
 
   // One look at the row and its values. `retry` is set when a value was gone because it moved meanwhile.
   absl::StatusOr<RetrievedChunk> Attempt(const Request& request, bool& retry);
+  // What to read of which part of the row, by its index there. NotFound when cells or rows are missing,
+  // FailedPrecondition when the reader does not accept the variants that have them.
+  static absl::StatusOr<std::map<int, PartRequest>> ChooseParts(const Request& request, const v1::ChunkRecord& row);
   absl::StatusOr<RetrievedPart> ReadPart(const Request& request, const PartRequest& part);
   absl::StatusOr<RetrievedPart> ReadSections(const Request& request, const PartRequest& part);
   static absl::StatusOr<ContainerHeader> ParseHeader(const Request& request, const PartRequest& part, ByteSpan bytes);

@@ -185,7 +185,8 @@ absl::StatusOr<std::optional<StoreOutcome>> Storing::StoreLocked(const Upload& u
       row.reset();
     }
   }
-  const StorePlan plan = PlanStore(row, upload.header, upload.model->cells());
+  const ProfileId required = RequiredProfile(upload.header, upload.model->spec());
+  const StorePlan plan = PlanStore(row, upload.header, required, upload.model->cells());
   if (plan.other_cells > 0) c_.events().OnDivergence(plan.other_cells);
   if (plan.taken.empty()) {
     KDN_ASSIGN_OR_RETURN(const StoreOutcome outcome, KeepRow(upload, *row, plan));
@@ -225,8 +226,12 @@ absl::StatusOr<StoreOutcome> Storing::WritePart(const Upload& upload, const std:
   changed.set_expires_ms(row.has_value() ? LaterExpiry(row->expires_ms(), upload.expires_ms) : upload.expires_ms);
   v1::PartRecord part;
   part.set_header_bytes(upload.header.header_bytes);
-  part.set_profile(static_cast<uint32_t>(HighestProfile(upload.header)));
+  const ProfileId profile = HighestProfile(upload.header);
+  const ProfileId required = RequiredProfile(upload.header, upload.model->spec());
+  part.set_profile(static_cast<uint32_t>(profile));
+  if (!LosesAlike(required, profile)) part.set_required_profile(static_cast<uint32_t>(required));
   part.set_rope_state(static_cast<uint32_t>(upload.header.rope_state));
+  part.set_container_cells(upload.header.cells.Count());
   for (const v1::CellRecord& cell : plan.taken) *part.add_cells() = cell;
   part.set_raw_bytes(RawBytes(*upload.model, upload.header.num_tokens, part.cells()));
   const uint64_t raw_bytes = part.raw_bytes();

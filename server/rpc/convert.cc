@@ -37,6 +37,16 @@ absl::StatusOr<std::optional<CellSet>> ReadCells(std::string_view field, const v
   return std::optional<CellSet>(std::move(set));
 }
 
+ProfileId ReadProfile(uint32_t number) {
+  return number <= kMaxProfileId ? static_cast<ProfileId>(number) : ProfileId::kTransform;
+}
+
+std::optional<OfferedCoding> ReadCoding(const v1::FindMissingRequest& request) {
+  if (!request.has_profile()) return std::nullopt;
+  const bool unrotated = request.rope_state() == static_cast<uint32_t>(RopeState::kUnrotated);
+  return OfferedCoding{ReadProfile(request.profile()), unrotated ? RopeState::kUnrotated : RopeState::kRotated};
+}
+
 absl::StatusOr<ChunkOffer> ReadOffer(const v1::ChunkOffer& offer) {
   ChunkOffer out;
   KDN_ASSIGN_OR_RETURN(out.chunk_digest, ReadDigest("chunk_digest", offer.chunk_digest()));

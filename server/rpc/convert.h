@@ -27,6 +27,10 @@ absl::StatusOr<std::vector<Digest>> ReadDigests(std::string_view field,
                                                 const google::protobuf::RepeatedPtrField<std::string>& digests);
 // nullopt for an empty bitmap: all cells. The set has eight ids for each byte, which the store fits to the model.
 absl::StatusOr<std::optional<CellSet>> ReadCells(std::string_view field, const v1::Cells& cells);
+// A profile's number; one that this build does not know loses as much as any.
+ProfileId ReadProfile(uint32_t number);
+// nullopt when the request names no profile.
+std::optional<OfferedCoding> ReadCoding(const v1::FindMissingRequest& request);
 absl::StatusOr<ChunkOffer> ReadOffer(const v1::ChunkOffer& offer);
 
 void WriteCells(const CellSet& cells, v1::Cells& out);

@@ -52,6 +52,7 @@ absl::Status DoLookup(const CallEnvironment& env, const Caller& caller, const v1
   KDN_ASSIGN_OR_RETURN(query.cells, ReadCells("cells", request.cells()));
   query.chunk_digests = digests;
   query.last_chunk_tokens = request.last_chunk_tokens();
+  if (request.has_lossiest()) query.lossiest = ReadProfile(request.lossiest());
   query.mode = request.mode() == v1::LookupRequest::SEGMENTS ? LookupMode::kSegments : LookupMode::kPrefix;
   KDN_ASSIGN_OR_RETURN(const LookupResult result, env.store->Lookup(caller, query));
   response.set_hit_chunks(result.hit_chunks);
@@ -77,7 +78,8 @@ absl::Status DoFindMissing(const CallEnvironment& env, const Caller& caller, con
     if (!offer.ok()) return Annotate(offer.status(), StrCat("chunks[", offers.size(), "]"));
     offers.push_back(*std::move(offer));
   }
-  KDN_ASSIGN_OR_RETURN(const std::vector<CellSet> missing, env.store->FindMissing(caller, fingerprint, offers));
+  KDN_ASSIGN_OR_RETURN(const std::vector<CellSet> missing,
+                       env.store->FindMissing(caller, fingerprint, offers, ReadCoding(request)));
   for (const CellSet& cells : missing) WriteCells(cells, *response.add_missing());
   return absl::OkStatus();
 }

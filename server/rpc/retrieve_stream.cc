@@ -98,6 +98,7 @@ absl::Status RetrieveStream::ParseRequest(const grpc::ByteBuffer& bytes) {
   }
   KDN_ASSIGN_OR_RETURN(fingerprint_, ReadDigest("fingerprint", request.fingerprint()));
   KDN_ASSIGN_OR_RETURN(cells_, ReadCells("cells", request.cells()));
+  if (request.has_lossiest()) lossiest_ = ReadProfile(request.lossiest());
   asks_.reserve(static_cast<size_t>(request.chunks_size()));
   for (const v1::ChunkRequest& chunk : request.chunks()) {
     absl::StatusOr<Digest> digest = ReadDigest("chunk_digest", chunk.chunk_digest());
@@ -221,6 +222,7 @@ RetrievedChunk RetrieveStream::FetchChunk(uint32_t index, std::optional<MemoryBu
   query.chunk_digest = asks_[index].digest;
   query.cells = cells_;
   query.prefix_end = asks_[index].prefix_end;
+  query.lossiest = lossiest_;
   absl::StatusOr<RetrievedChunk> chunk = environment_.store->Retrieve(caller_, query);
   if (!chunk.ok()) {
     Fail(chunk.status());

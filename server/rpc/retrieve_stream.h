@@ -95,6 +95,7 @@ class RetrieveStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   Caller caller_;
   Fingerprint fingerprint_;
   std::optional<CellSet> cells_;
+  std::optional<ProfileId> lossiest_;
   std::vector<ChunkAsk> asks_;
   uint64_t frame_bytes_ = 0;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "kernels/base/log.h"
@@ -99,7 +100,8 @@ absl::Status GroupRewriter::JudgeChunks(Plan& plan) {
 }
 
 void GroupRewriter::ChooseKept(const RewritePolicy& policy, Plan& plan) {
-  // The most lately read first; among equals the shallowest, so that children do not outlive their parents.
+  // The most lately read first; among equals the shallowest, so that children do not outlive their parents; then the
+  // smallest, so that where not all variants of a chunk find room the lossy ones stay.
   std::vector<Candidate*> wanted;
   for (Candidate& candidate : plan.chunks) {
     if (candidate.keep != Candidate::Keep::kAccessed) continue;
@@ -107,7 +109,8 @@ void GroupRewriter::ChooseKept(const RewritePolicy& policy, Plan& plan) {
     if (candidate.recency > 0 || policy.keep_unread) wanted.push_back(&candidate);
   }
   std::stable_sort(wanted.begin(), wanted.end(), [](const Candidate* a, const Candidate* b) {
-    return std::pair(b->recency, a->token_begin) < std::pair(a->recency, b->token_begin);
+    return std::tuple(b->recency, a->token_begin, a->location.length) <
+           std::tuple(a->recency, b->token_begin, b->location.length);
   });
   uint64_t bytes = 0;
   for (Candidate* candidate : wanted) {

@@ -45,6 +45,12 @@ void MergeAttributes(const v1::ChunkRecord& found, int max_documents, v1::ChunkR
 
 }  // namespace
 
+ProfileId RequiredProfileOf(const v1::PartRecord& part) {
+  const uint32_t number = part.required_profile() != 0 ? part.required_profile() : part.profile();
+  // One of a later version loses as much as any.
+  return number <= kMaxProfileId ? static_cast<ProfileId>(number) : ProfileId::kTransform;
+}
+
 absl::StatusOr<MergeOutcome> MergePart(const v1::ChunkRecord& found, int max_documents,
                                        std::optional<v1::ChunkRecord>& row) {
   if (found.parts_size() != 1) return DataLoss("a value describes ", found.parts_size(), " parts, not 1");
@@ -54,11 +60,15 @@ absl::StatusOr<MergeOutcome> MergePart(const v1::ChunkRecord& found, int max_doc
   }
   if (!SameChunk(found, *row)) return DataLoss("a value under the key of another chunk");
   v1::PartRecord added = found.parts(0);
-  absl::flat_hash_map<uint32_t, uint32_t> first_rows;  // of the cells the row has
+  const auto alike = [&added](const v1::PartRecord& part) {
+    return LosesAlike(RequiredProfileOf(part), RequiredProfileOf(added));
+  };
+  absl::flat_hash_map<uint32_t, uint32_t> first_rows;  // of the cells the row has with the same loss
   for (const v1::PartRecord& part : row->parts()) {
     if (part.value_group() == added.value_group() && part.value_offset() == added.value_offset()) {
       return MergeOutcome::kUnchanged;
     }
+    if (!alike(part)) continue;
     for (const v1::CellRecord& cell : part.cells()) first_rows[cell.cell()] = cell.first_row();
   }
   const auto better = [&](const v1::CellRecord& cell) {
@@ -70,6 +80,7 @@ absl::StatusOr<MergeOutcome> MergePart(const v1::ChunkRecord& found, int max_doc
   absl::flat_hash_map<uint32_t, uint32_t> taken;
   for (const v1::CellRecord& cell : added.cells()) taken[cell.cell()] = cell.first_row();
   for (v1::PartRecord& part : *row->mutable_parts()) {
+    if (!alike(part)) continue;
     KeepCells([&](const v1::CellRecord& cell) { return !taken.contains(cell.cell()); }, part);
   }
   RemoveParts([](const v1::PartRecord& part) { return part.cells().empty(); }, *row);

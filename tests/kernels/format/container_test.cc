@@ -266,6 +266,25 @@ TEST(ProfileTest, WhoAcceptsAProfileAcceptsThoseThatLoseLess) {
   EXPECT_TRUE(LosesNoMoreThan(ProfileId::kInt8, ProfileId::kQ4));
   EXPECT_FALSE(LosesNoMoreThan(ProfileId::kQ4, ProfileId::kInt8));
   EXPECT_FALSE(LosesNoMoreThan(static_cast<ProfileId>(200), ProfileId::kTransform));
+  EXPECT_TRUE(LosesAlike(ProfileId::kRaw, ProfileId::kLossless));
+  EXPECT_TRUE(LosesAlike(ProfileId::kTransform, ProfileId::kCacheGen));
+  EXPECT_FALSE(LosesAlike(ProfileId::kLossless, ProfileId::kInt8));
+}
+
+TEST_F(ContainerTest, WhatReadersMustAcceptFollowsFromTilesAndRotation) {
+  ContainerHeader header = ParseContainerHeader(container_).value();
+  EXPECT_EQ(RequiredProfile(header, spec_), ProfileId::kRaw);
+  header.tiles[3].profile = ProfileId::kInt8;
+  EXPECT_EQ(RequiredProfile(header, spec_), ProfileId::kInt8);
+  header.rope_state = RopeState::kUnrotated;
+  EXPECT_EQ(RequiredProfile(header, spec_), ProfileId::kQ4);
+  header.tiles[5].profile = ProfileId::kTransform;
+  EXPECT_EQ(RequiredProfile(header, spec_), ProfileId::kTransform);
+  header.tiles[6].profile = static_cast<ProfileId>(77);
+  EXPECT_EQ(RequiredProfile(header, spec_), ProfileId::kTransform);
+  ModelSpec still = spec_;
+  for (RopeSpec& rope : still.ropes) rope = {};
+  EXPECT_EQ(RequiredProfile(ProfileId::kLossless, RopeState::kUnrotated, still), ProfileId::kLossless);
 }
 
 }  // namespace

@@ -32,7 +32,10 @@ struct ContainerRecipe {
   uint32_t tile_tokens = 64;
   std::optional<CellSet> cells;  // nullopt = all
   uint32_t windowed_first_row = 0;
-  uint8_t salt = 0;  // other content, same shape
+  uint8_t salt = 0;                     // other content, same shape
+  ProfileId profile = ProfileId::kRaw;  // of narrow tiles
+  RopeState rope_state = RopeState::kRotated;
+  uint32_t shrink = 1;  // narrow tiles have one of so many of their bytes
   std::vector<WideScope> wide = {};
 };
 
@@ -68,7 +71,7 @@ inline void AddWideSection(const WideScope& wide, uint32_t first_row, const Laye
   }
 }
 
-// A container of raw tiles, whose bytes follow from layer, head and salt, and of the recipe's wide sections.
+// A container of tiles whose bytes follow from layer, head and salt, and of the recipe's wide sections.
 inline std::vector<uint8_t> MakeContainer(const ModelSpec& spec, const CellMap& map, const ContainerRecipe& recipe) {
   ContainerHeader header;
   header.fingerprint = FingerprintOf(spec);
@@ -77,6 +80,7 @@ inline std::vector<uint8_t> MakeContainer(const ModelSpec& spec, const CellMap& 
   header.num_tokens = recipe.num_tokens;
   header.dtype = spec.dtype;
   header.tile_tokens = recipe.tile_tokens;
+  header.rope_state = recipe.rope_state;
   header.cells = recipe.cells.value_or(CellSet::All(map.num_cells()));
   const std::vector<WideScope> wide_scopes = WideScopesOf(recipe, map, header.cells);
   ContainerBuilder builder(header);
@@ -103,7 +107,8 @@ inline std::vector<uint8_t> MakeContainer(const ModelSpec& spec, const CellMap& 
         for (uint32_t row = scope.first_row; row < recipe.num_tokens; row += recipe.tile_tokens) {
           const uint32_t rows = std::min(recipe.tile_tokens, recipe.num_tokens - row);
           const auto fill = static_cast<uint8_t>(layer * 7 + head * 3 + static_cast<uint32_t>(kind) + recipe.salt);
-          builder.AddTile(ProfileId::kRaw, std::vector<uint8_t>(size_t{rows} * dim * DTypeBytes(spec.dtype), fill));
+          const size_t bytes = size_t{rows} * dim * DTypeBytes(spec.dtype) / recipe.shrink;
+          builder.AddTile(recipe.profile, std::vector<uint8_t>(bytes, fill));
         }
       }
     }

@@ -148,7 +148,7 @@ TEST_F(LookupTest, MatchesTheDefinitionOnRandomHoldings) {
     for (uint32_t length = 1; length <= kChunks; ++length) {
       bool loadable = true;
       for (uint32_t i = 0; i < length; ++i) {
-        const std::vector<HeldCell> held = HeldCells(*rows[i], model.cells.num_cells());
+        const std::vector<HeldCell> held = HeldCells(*rows[i], model.cells.num_cells(), std::nullopt);
         for (uint32_t cell = 0; cell < model.cells.num_cells(); ++cell) {
           const uint32_t needed = NeededRow(model.cells, cell, uint64_t{length} * 16, *rows[i]);
           loadable &= needed == 16 || (held[cell].held() && held[cell].first_row <= needed);
@@ -187,7 +187,8 @@ TEST_F(LookupTest, FindMissingNamesCellsAndRows) {
     if (sliding_.cells.BandOfCell(cell).window > 0) newest.partial.push_back({cell, 16});
   }
   ChunkOffer absent{TestModel::ChunkDigest(1), std::nullopt, {}};
-  const auto missing = store_->FindMissing(caller_, sliding_.fingerprint, std::vector<ChunkOffer>{all, newest, absent});
+  const auto missing =
+      store_->FindMissing(caller_, sliding_.fingerprint, std::vector<ChunkOffer>{all, newest, absent}, std::nullopt);
   ASSERT_TRUE(missing.ok());
   for (const uint32_t cell : (*missing)[0].ToVector()) EXPECT_GT(sliding_.cells.BandOfCell(cell).window, 0u);
   EXPECT_FALSE((*missing)[0].Empty());
@@ -198,18 +199,18 @@ TEST_F(LookupTest, FindMissingNamesCellsAndRows) {
 TEST_F(LookupTest, FindMissingRefusesCellsTheModelDoesNotHave) {
   Register(full_);
   ChunkOffer wrong_set{TestModel::ChunkDigest(0), CellSet(full_.cells.num_cells() + 8), {}};
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(store_->FindMissing(caller_, full_.fingerprint, std::span(&wrong_set, 1)).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      store_->FindMissing(caller_, full_.fingerprint, std::span(&wrong_set, 1), std::nullopt).status()));
   // A bitmap on the wire says no more than how many bytes it has.
   ChunkOffer rounded{TestModel::ChunkDigest(0), CellSet(8 * ((full_.cells.num_cells() + 7) / 8)), {}};
   rounded.cells->Insert(0);
-  const auto lacking = store_->FindMissing(caller_, full_.fingerprint, std::span(&rounded, 1));
+  const auto lacking = store_->FindMissing(caller_, full_.fingerprint, std::span(&rounded, 1), std::nullopt);
   ASSERT_TRUE(lacking.ok()) << lacking.status();
   EXPECT_EQ((*lacking)[0].num_cells(), full_.cells.num_cells());
   EXPECT_EQ((*lacking)[0].ToVector(), std::vector<uint32_t>{0});
   ChunkOffer wrong_cell{TestModel::ChunkDigest(0), std::nullopt, {{full_.cells.num_cells(), 0}}};
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(store_->FindMissing(caller_, full_.fingerprint, std::span(&wrong_cell, 1)).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      store_->FindMissing(caller_, full_.fingerprint, std::span(&wrong_cell, 1), std::nullopt).status()));
 }
 
 TEST_F(LookupTest, UnknownModelIsNotFound) {

@@ -98,6 +98,47 @@ TEST_P(OpenTest, LostIndexIsRebuiltWithoutWhatWasDeleted) {
   EXPECT_TRUE(store_->LookupText(caller_, model_.fingerprint, text).ok());
 }
 
+// Also where the index was lost; and a deletion takes all of them, for good.
+TEST_P(OpenTest, VariantsComeBackFromTheirValues) {
+  const auto put = [&](ProfileId profile) {
+    auto recipe = model_.Recipe(0);
+    recipe.profile = profile;
+    if (profile == ProfileId::kQ4) recipe.shrink = 4;
+    const auto outcome = store_->Store(caller_, model_.Request(0), Share(model_.Container(recipe)));
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(*outcome, StoreOutcome::kStored);
+  };
+  const auto expect = [&](ProfileId profile) {
+    auto recipe = model_.Recipe(0);
+    recipe.profile = profile;
+    if (profile == ProfileId::kQ4) recipe.shrink = 4;
+    const auto chunk = store_->Retrieve(caller_, {model_.fingerprint, TestModel::ChunkDigest(0), {}, 0, profile});
+    ASSERT_TRUE(chunk.ok()) << chunk.status();
+    ASSERT_EQ(chunk->parts.size(), 1u) << chunk->miss_message;
+    EXPECT_EQ(Assemble(chunk->parts[0]), model_.Container(recipe));
+  };
+  Open();
+  ASSERT_TRUE(store_->RegisterModel(caller_, model_.canonical_spec, model_.chunk_tokens, "m").ok());
+  put(ProfileId::kQ4);
+  put(ProfileId::kLossless);
+  for (const bool lost_index : {false, true}) {
+    ASSERT_TRUE(store_->Close().ok());
+    store_.reset();
+    if (lost_index) std::filesystem::remove_all(Options().path + "/index");
+    Open();
+    expect(ProfileId::kQ4);
+    expect(ProfileId::kLossless);
+  }
+  ASSERT_EQ(store_->Delete(caller_, {TestModel::ChunkDigest(0), {}, {}}, DeleteMode::kDelete)->chunks, 1u);
+  store_.reset();
+  std::filesystem::remove_all(Options().path + "/index");
+  Open();
+  for (const ProfileId lossiest : {ProfileId::kQ4, ProfileId::kLossless}) {
+    EXPECT_EQ(store_->Retrieve(caller_, {model_.fingerprint, TestModel::ChunkDigest(0), {}, 0, lossiest})->miss,
+              MissReason::kAbsent);
+  }
+}
+
 TEST_P(OpenTest, SecondStoreOnTheSameDirectoryIsRefused) {
   Open();
   EXPECT_TRUE(absl::IsFailedPrecondition(OpenChunkStore(Options(), StoreEnvironment()).status()));

@@ -156,14 +156,21 @@ TEST_F(StoreTest, KeepsAnExactSlidingCellBesideMoreRowsThatWereRounded) {
   recipe.windowed_first_row = 16;
   ASSERT_EQ(*store_->Store(caller_, sliding.Request(0), Share(sliding.Container(recipe))), StoreOutcome::kStored);
   recipe.windowed_first_row = 0;
-  const std::vector<uint8_t> longer = sliding.Container(recipe);
-  absl::StatusOr<ContainerHeader> header = ParseContainerHeader(longer);
-  ASSERT_TRUE(header.ok()) << header.status();
-  EXPECT_FALSE(PlanStore(Row(0), *header, sliding.cells).taken.empty());
-  header->tiles.front().profile = ProfileId::kQ4;
-  const StorePlan plan = PlanStore(Row(0), *header, sliding.cells);
-  EXPECT_TRUE(plan.taken.empty());
-  EXPECT_GT(plan.other_cells, 0u);
+  recipe.profile = ProfileId::kQ4;
+  recipe.shrink = 4;
+  ASSERT_EQ(*store_->Store(caller_, sliding.Request(0), Share(sliding.Container(recipe))), StoreOutcome::kStored);
+  const v1::ChunkRecord row = Row(0);
+  ASSERT_EQ(row.parts_size(), 2);
+  EXPECT_EQ(static_cast<uint32_t>(row.parts(0).cells_size()), sliding.cells.num_cells());
+  for (const v1::CellRecord& cell : row.parts(1).cells()) {
+    EXPECT_GT(sliding.cells.BandOfCell(cell.cell()).window, 0u);  // of the others there are all rows, exact
+  }
+  RetrieveQuery query{sliding.fingerprint, TestModel::ChunkDigest(0), std::nullopt, 40, ProfileId::kLossless};
+  EXPECT_EQ(store_->Retrieve(caller_, query)->parts.size(), 1u);
+  query.prefix_end = 32;
+  EXPECT_EQ(store_->Retrieve(caller_, query)->miss, MissReason::kIncompatible);
+  query.lossiest = ProfileId::kQ4;
+  EXPECT_EQ(store_->Retrieve(caller_, query)->parts.size(), 2u);
 }
 
 TEST_F(StoreTest, DropsAPartThatHoldsNothingAnyMore) {

@@ -54,7 +54,8 @@ class MemoryChunkStore : public ChunkStore {
     return result;
   }
   absl::StatusOr<std::vector<CellSet>> FindMissing(const Caller& caller, const Fingerprint&,
-                                                   std::span<const ChunkOffer> offers) override {
+                                                   std::span<const ChunkOffer> offers,
+                                                   std::optional<OfferedCoding>) override {
     std::vector<CellSet> missing;
     for (const ChunkOffer& offer : offers) {
       const CellSet all = offer.cells.value_or(CellSet::All(3));

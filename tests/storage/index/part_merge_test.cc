@@ -71,6 +71,52 @@ TEST(PartMergeTest, ACellWithMoreRowsReplacesTheOneWithFewer) {
   EXPECT_EQ(row->parts(1).value_group(), 3u);
 }
 
+v1::PartRecord OfProfile(ProfileId profile, v1::PartRecord part) {
+  part.set_profile(static_cast<uint32_t>(profile));
+  return part;
+}
+
+TEST(PartMergeTest, PartsOfOtherLossAreVariantsWhicheverCameFirst) {
+  const ProfileId profiles[] = {ProfileId::kTransform, ProfileId::kQ4, ProfileId::kInt8, ProfileId::kLossless};
+  for (const bool backwards : {false, true}) {
+    std::optional<v1::ChunkRecord> row;
+    for (uint64_t i = 0; i < 4; ++i) {
+      const ProfileId profile = profiles[backwards ? 3 - i : i];
+      EXPECT_EQ(Merge(WithPart(OfProfile(profile, MakePart(1, i))), row), MergeOutcome::kChanged);
+    }
+    EXPECT_EQ(row->parts_size(), kLossClasses);
+    for (const v1::PartRecord& part : row->parts()) EXPECT_EQ(Cells(part), (std::vector<uint32_t>{0, 1}));
+    // One more of a class that is there adds nothing: raw is as exact as lossless.
+    EXPECT_EQ(Merge(WithPart(OfProfile(ProfileId::kRaw, MakePart(2, 1))), row), MergeOutcome::kUnchanged);
+    EXPECT_EQ(Merge(WithPart(OfProfile(ProfileId::kQ4, MakePart(2, 2))), row), MergeOutcome::kUnchanged);
+  }
+}
+
+TEST(PartMergeTest, WhatReadersMustAcceptCountsNotWhatTilesSay) {
+  v1::PartRecord unrotated = OfProfile(ProfileId::kLossless, MakePart(1, 1));
+  unrotated.set_required_profile(static_cast<uint32_t>(ProfileId::kQ4));
+  EXPECT_EQ(RequiredProfileOf(unrotated), ProfileId::kQ4);
+  std::optional<v1::ChunkRecord> row = WithPart(unrotated);
+  EXPECT_EQ(Merge(WithPart(OfProfile(ProfileId::kLossless, MakePart(1, 2))), row), MergeOutcome::kChanged);
+  EXPECT_EQ(Merge(WithPart(OfProfile(ProfileId::kQ4, MakePart(1, 3))), row), MergeOutcome::kUnchanged);
+  EXPECT_EQ(row->parts_size(), 2);
+  v1::PartRecord later = MakePart(1, 4);
+  later.set_profile(200);
+  EXPECT_EQ(RequiredProfileOf(later), ProfileId::kTransform);
+}
+
+TEST(PartMergeTest, MoreRowsReplaceOnlyWhatLosesTheSame) {
+  v1::ChunkRecord partial = WithPart(OfProfile(ProfileId::kLossless, MakePart(1, 1, {0})));
+  partial.mutable_parts(0)->mutable_cells(0)->set_first_row(100);
+  std::optional<v1::ChunkRecord> row = partial;
+  EXPECT_EQ(Merge(WithPart(OfProfile(ProfileId::kQ4, MakePart(1, 2, {0}))), row), MergeOutcome::kChanged);
+  ASSERT_EQ(row->parts_size(), 2);
+  EXPECT_EQ(Merge(WithPart(OfProfile(ProfileId::kLossless, MakePart(1, 3, {0}))), row), MergeOutcome::kChanged);
+  ASSERT_EQ(row->parts_size(), 2);
+  EXPECT_EQ(row->parts(0).value_offset(), 2u);
+  EXPECT_EQ(row->parts(1).value_offset(), 3u);
+}
+
 TEST(PartMergeTest, AnotherChunkUnderTheSameKeyIsRefused) {
   std::optional<v1::ChunkRecord> row = WithPart(MakePart(1, 1));
   v1::ChunkRecord other = WithPart(MakePart(2, 1, {5}));

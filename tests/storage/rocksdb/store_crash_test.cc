@@ -6,6 +6,8 @@
 #include <set>
 #include <string>
 
+#include "kernels/base/status.h"
+#include "storage/index/part_merge.h"
 #include "storage/index/recovery.h"
 #include "storage/index/value_metadata.h"
 #include "storage/rocksdb/rocks_index.h"
@@ -17,7 +19,9 @@
 
 // Index and values together on one disk that drops what was not synced, tears the last writes and loses power at any
 // point, opening and recovery included. A chunk is acknowledged when its value was put and its row committed; a
-// deletion when its tombstone was put and the row's deletion committed. KDN_TORTURE_SEEDS worlds per case (default 4).
+// deletion when its tombstone was put and the row's deletion committed. A chunk may get an exact variant beside its
+// lossy one, as another part of its row; the power may fail between the two. KDN_TORTURE_SEEDS worlds per case (default
+// 4).
 
 namespace kdn {
 namespace {
@@ -83,9 +87,15 @@ class World {
 
  private:
   enum class State { kStored, kDeleted, kUnknown };
-  struct Entry {
+  struct Variant {
+    ProfileId profile;
     State state = State::kUnknown;
-    TestValue value;
+    TestValue value = {};
+    bool written = false;
+  };
+  struct Entry {
+    Variant lossy{ProfileId::kQ4};
+    Variant exact{ProfileId::kLossless};
   };
 
   absl::Status Open() {
@@ -145,24 +155,7 @@ class World {
         return false;
       }
       present += row->has_value();
-      ReadResult result = ReadResult::kMiss;
-      if (row->has_value()) {
-        const v1::PartRecord& part = (*row)->parts(0);
-        result = Judge(*values_, {part.value_group(), part.value_offset(), part.value_length()}, entry.value);
-      }
-      if (!disk_works()) return false;
-      EXPECT_NE(result, ReadResult::kWrong) << NameOf(id);
-      if (entry.state == State::kStored) {
-        EXPECT_EQ(result, ReadResult::kRight) << NameOf(id) << " was acknowledged and is lost";
-      }
-      if (entry.state == State::kDeleted) {
-        EXPECT_FALSE(row->has_value()) << NameOf(id) << " came back";
-      }
-      entry.state = result == ReadResult::kRight ? State::kStored
-                    : row->has_value()           ? State::kUnknown
-                                                 : State::kDeleted;
-      // A value that was never acknowledged may turn up later; only a deletion must hold.
-      if (entry.state == State::kDeleted && !deleted_.contains(id)) entry.state = State::kUnknown;
+      if (!CheckVariant(id, *row, entry.lossy) || !CheckVariant(id, *row, entry.exact)) return false;
     }
     const auto counts = index_->Counts();
     EXPECT_TRUE(!counts.ok() || counts->chunks == present) << counts->chunks << " counted, " << present << " present";
@@ -170,12 +163,38 @@ class World {
     return values_->Sync(0).ok() && index_->Sync().ok();
   }
 
+  // False when the power failed meanwhile.
+  bool CheckVariant(uint64_t id, const std::optional<v1::ChunkRecord>& row, Variant& variant) {
+    if (!variant.written) return true;
+    ReadResult result = ReadResult::kMiss;
+    for (int i = 0; row.has_value() && i < row->parts_size(); ++i) {
+      const v1::PartRecord& part = row->parts(i);
+      if (RequiredProfileOf(part) != variant.profile) continue;
+      EXPECT_EQ(result, ReadResult::kMiss) << NameOf(id) << " has two parts of profile " << part.profile();
+      result = Judge(*values_, {part.value_group(), part.value_offset(), part.value_length()}, variant.value);
+    }
+    if (!disk_works()) return false;
+    const std::string name = StrCat(NameOf(id), " at ", ProfileName(variant.profile));
+    EXPECT_NE(result, ReadResult::kWrong) << name;
+    if (variant.state == State::kStored) {
+      EXPECT_EQ(result, ReadResult::kRight) << name << " was acknowledged and is lost";
+    }
+    if (variant.state == State::kDeleted) {
+      EXPECT_FALSE(row.has_value()) << name << " came back";
+    }
+    // A value that was never acknowledged may turn up later; only a deletion must hold.
+    const bool deleted = !row.has_value() && deleted_.contains(id);
+    variant.state = result == ReadResult::kRight ? State::kStored : deleted ? State::kDeleted : State::kUnknown;
+    return true;
+  }
+
   bool disk_works() { return disk_.FreeBytes("/data").ok(); }
 
   void WriteUntilDark() {
     const int operations = 10 + static_cast<int>(random_() % 60);
     for (int i = 0; i < operations; ++i) {
-      const absl::Status done = random_() % 6 == 0 ? DeleteOne() : StoreOne();
+      const uint32_t draw = random_() % 6;
+      const absl::Status done = draw == 0 ? DeleteOne() : draw < 3 ? StoreExactOne() : StoreOne();
       if (!done.ok()) {
         disk_dark_ = !disk_works();
         EXPECT_TRUE(disk_dark_) << done;
@@ -191,19 +210,36 @@ class World {
 
   absl::Status StoreOne() {
     const uint64_t id = next_id_++;
-    Entry& entry = entries_[id];
-    entry.value = {.seed = id * 31 + 5, .payload_bytes = static_cast<uint32_t>(random_() % 20000)};
-    v1::ChunkRecord row = MakeChunk(NameOf(id));
-    const v1::PartRecord part = MakePart(0, 0);
+    return StoreVariant(id, std::nullopt, entries_[id].lossy);
+  }
+
+  absl::Status StoreExactOne() {
+    if (entries_.empty()) return absl::OkStatus();
+    auto chosen = entries_.lower_bound(random_() % next_id_);
+    if (chosen == entries_.end() || chosen->second.lossy.state != State::kStored || chosen->second.exact.written) {
+      return absl::OkStatus();
+    }
+    KDN_ASSIGN_OR_RETURN(const auto row, index_->GetChunk({tenant_, Named(NameOf(chosen->first))}));
+    EXPECT_TRUE(row.has_value());
+    return row.has_value() ? StoreVariant(chosen->first, row, chosen->second.exact) : absl::OkStatus();
+  }
+
+  absl::Status StoreVariant(uint64_t id, const std::optional<v1::ChunkRecord>& previous, Variant& variant) {
+    variant.written = true;
+    variant.value = {.seed = id * 31 + 5 + static_cast<uint64_t>(variant.profile),
+                     .payload_bytes = static_cast<uint32_t>(random_() % 20000)};
+    v1::ChunkRecord row = previous.value_or(MakeChunk(NameOf(id)));
+    v1::PartRecord part = MakePart(0, 0);
+    part.set_profile(static_cast<uint32_t>(variant.profile));
     KDN_ASSIGN_OR_RETURN(const std::string metadata, SerializeChunkMetadata("alpha", Named(NameOf(id)), row, part));
-    KDN_ASSIGN_OR_RETURN(const ValueLocation location, values_->Put(AsBytes(metadata), PayloadOf(entry.value)));
+    KDN_ASSIGN_OR_RETURN(const ValueLocation location, values_->Put(AsBytes(metadata), PayloadOf(variant.value)));
     v1::PartRecord& stored = *row.add_parts();
     stored = part;
     stored.set_value_group(location.group);
     stored.set_value_offset(location.offset);
     stored.set_value_length(location.length);
-    KDN_RETURN_IF_ERROR(index_->Commit(PutOf({tenant_, Named(NameOf(id))}, row), durability()));
-    entry.state = State::kStored;
+    KDN_RETURN_IF_ERROR(index_->Commit(PutOf({tenant_, Named(NameOf(id))}, row, previous), durability()));
+    variant.state = State::kStored;
     unsynced_.insert(id);
     ++acknowledged_;
     return absl::OkStatus();
@@ -212,19 +248,19 @@ class World {
   absl::Status DeleteOne() {
     if (entries_.empty()) return absl::OkStatus();
     auto chosen = entries_.lower_bound(random_() % next_id_);
-    if (chosen == entries_.end() || chosen->second.state != State::kStored) return absl::OkStatus();
+    if (chosen == entries_.end() || chosen->second.lossy.state != State::kStored) return absl::OkStatus();
     const ChunkKey key{tenant_, Named(NameOf(chosen->first))};
     KDN_ASSIGN_OR_RETURN(const auto row, index_->GetChunk(key));
     EXPECT_TRUE(row.has_value());
     if (!row) return absl::OkStatus();
-    chosen->second.state = State::kUnknown;
+    chosen->second.lossy.state = chosen->second.exact.state = State::kUnknown;
     Deletions deletions;
     deletions.chunk_keys.push_back(key.key);
     KDN_RETURN_IF_ERROR(PutTombstones(*values_, "alpha", deletions));
     IndexBatch batch;
     batch.chunk_deletes.push_back({key, *row});
     KDN_RETURN_IF_ERROR(index_->Commit(batch, durability()));
-    chosen->second.state = State::kDeleted;
+    chosen->second.lossy.state = chosen->second.exact.state = State::kDeleted;
     deleted_.insert(chosen->first);
     unsynced_.insert(chosen->first);
     return absl::OkStatus();
@@ -232,7 +268,7 @@ class World {
 
   void ForgetUnsynced() {
     for (const uint64_t id : unsynced_) {
-      entries_[id].state = State::kUnknown;
+      entries_[id].lossy.state = entries_[id].exact.state = State::kUnknown;
       deleted_.erase(id);
     }
     unsynced_.clear();
