@@ -15,9 +15,12 @@ namespace kdn::codec_internal {
 // Rows of a tile that starts at `position` and holds attention sinks: tokens at the start of a sequence that many heads
 // attend to whatever they hold, and whose K and V are unlike all others.
 inline constexpr uint64_t kSinkPositions = 4;
+// Those that profile transform keeps raw: at equal bytes one raw row loses less than four (KL 0.0079 against 0.0084 at
+// 16x on SmolLM2), none far more (0.055).
+inline constexpr uint64_t kTransformSinkPositions = 1;
 
-inline uint32_t SinkRows(uint64_t position, uint32_t rows) {
-  return position < kSinkPositions ? std::min(static_cast<uint32_t>(kSinkPositions - position), rows) : 0;
+inline uint32_t SinkRows(uint64_t position, uint32_t rows, uint64_t sink_positions = kSinkPositions) {
+  return position < sink_positions ? std::min(static_cast<uint32_t>(sink_positions - position), rows) : 0;
 }
 
 // Null when the view does not hold the layer.

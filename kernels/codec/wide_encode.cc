@@ -87,7 +87,7 @@ absl::Status WideSectionEncoder::Encode(const ContainerHeader& header, const Sec
   section.bytes.clear();
   for (uint32_t row = scope.first_row; row < header.num_tokens; row += input.tokens) {
     input.tokens = std::min(header.tile_tokens, header.num_tokens - row);
-    input.sink_rows = SinkRows(header.token_begin + row, input.tokens);
+    input.sink_rows = SinkRows(header.token_begin + row, input.tokens, kTransformSinkPositions);
     if (!row_classes.empty()) input.row_classes = row_classes.subspan(row, input.tokens);
     for (size_t base = 0; base < group.bases.size(); ++base) {
       KDN_RETURN_IF_ERROR(LoadBase({header, source, row, input.tokens}, group.bases[base], values_[base]));
