@@ -131,15 +131,22 @@ absl::Status ClientImpl::DeleteCalibration(const Fingerprint& fingerprint, const
 absl::StatusOr<std::shared_ptr<const TransformObject>> ClientImpl::FindTransform(const ModelHandle& model,
                                                                                  const Digest& digest,
                                                                                  const CallLimits& limits) {
+  // Another model's object of this digest goes on to Parse, which refuses it.
+  const auto known = [&]() -> std::shared_ptr<const TransformObject> {
+    mutex_.AssertHeld();
+    const auto found = std::find_if(transforms_.begin(), transforms_.end(), [&](const auto& object) {
+      return object->digest() == digest && object->fingerprint() == model.fingerprint();
+    });
+    return found == transforms_.end() ? nullptr : *found;
+  };
   {
     absl::MutexLock lock(&mutex_);
-    for (const auto& object : transforms_) {
-      if (object->digest() == digest) return object;
-    }
+    if (auto object = known(); object != nullptr) return object;
   }
   KDN_ASSIGN_OR_RETURN(const CalibrationBytes bytes, FindCalibration(model.fingerprint(), digest, limits));
   KDN_ASSIGN_OR_RETURN(std::shared_ptr<const TransformObject> object, TransformObject::Parse(*bytes, model.spec()));
   absl::MutexLock lock(&mutex_);
+  if (auto other = known(); other != nullptr) return other;
   if (transforms_.size() >= kMaxParsedTransforms) transforms_.erase(transforms_.begin());
   transforms_.push_back(object);
   return object;

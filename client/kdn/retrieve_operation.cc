@@ -161,17 +161,23 @@ void RetrieveOperation::FindObjects(uint32_t chunk, const ContainerHeader& heade
     if (digest == LosslessTables::BuiltIn().digest() || transforms_.Find(digest) != nullptr) continue;
     const auto known = missing_objects_.find(digest);
     if (known != missing_objects_.end()) return SetFault(chunk, known->second);
+    if (objects_found_ == kMaxObjects) {
+      return SetFault(chunk, {MissReason::kIncompatible,
+                              StrCat("its calibration object would be the ", kMaxObjects + 1, "th of one call")});
+    }
     const absl::StatusOr<std::shared_ptr<const TransformObject>> object =
         client_.FindTransform(job_.model, digest, limits_);
     if (object.ok()) {
       transforms_.Add(*object);
+      ++objects_found_;
       continue;
     }
     const absl::Status& status = object.status();
     ContainerFault fault{MissReason::kIncompatible,
                          StrCat("calibration object ", digest.ToHex(), ": ", FromAbsl(status.message()))};
     if (absl::IsDeadlineExceeded(status)) fault.reason = MissReason::kTimeout;
-    if (absl::IsUnavailable(status) || absl::IsCancelled(status)) fault.reason = MissReason::kUnavailable;
+    const bool passing = absl::IsUnavailable(status) || absl::IsCancelled(status) || absl::IsResourceExhausted(status);
+    if (passing) fault.reason = MissReason::kUnavailable;
     missing_objects_.emplace(digest, fault);
     return SetFault(chunk, std::move(fault));
   }

@@ -106,10 +106,13 @@ class RetrieveOperation : private RetrieveSink {
   std::vector<Digest> asked_digests_;  // before LimitToHit
   CellSet wanted_;
   uint64_t max_part_bytes_ = 0;
-  uint64_t received_bytes_ = 0;                       // transfer thread only
-  std::shared_ptr<Part> part_;                        // being received; transfer thread only
-  TransformObjects transforms_;                       // that containers of this call refer to
-  std::map<Digest, ContainerFault> missing_objects_;  // transfer thread only
+  uint64_t received_bytes_ = 0;  // transfer thread only
+  std::shared_ptr<Part> part_;   // being received; transfer thread only
+  TransformObjects transforms_;  // that containers of this call refer to
+  // A hostile server may name as many as it likes; a model has a few.
+  static constexpr uint32_t kMaxObjects = 8;
+  uint32_t objects_found_ = 0;  // transfer thread only, as is the next
+  std::map<Digest, ContainerFault> missing_objects_;
 
   mutable absl::Mutex mutex_;
   std::vector<ChunkState> chunks_ ABSL_GUARDED_BY(mutex_);

@@ -165,7 +165,6 @@ absl::Status StoreOperation::ChooseProfile() {
   std::string why = "the model has no active calibration object";
   if (active->has_value()) {
     const absl::Status chosen = ChooseTransform(**active);
-    // Deleted, or found damaged, since the server listed it.
     if (!absl::IsNotFound(chosen)) return chosen;
     why = std::string(FromAbsl(chosen.message()));
   }
@@ -174,9 +173,25 @@ absl::Status StoreOperation::ChooseProfile() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::shared_ptr<const TransformObject>> StoreOperation::UsableTransform(const Digest& digest) {
+  absl::StatusOr<std::shared_ptr<const TransformObject>> object = client_.FindTransform(job_.model, digest, limits_);
+  const absl::Status& status = object.status();
+  if (absl::IsInvalidArgument(status) || absl::IsUnimplemented(status) || absl::IsFailedPrecondition(status)) {
+    return NotFound("calibration object ", digest.ToShortHex(), " cannot be used: ", FromAbsl(status.message()));
+  }
+  KDN_RETURN_IF_ERROR(object);
+  const CellMap& cells = job_.model.cells();
+  for (const TransformGroup& group : (*object)->groups()) {
+    const uint32_t last = group.layer + group.layer_count - 1;
+    if (&cells.BandOfLayer(group.layer) == &cells.BandOfLayer(last)) continue;
+    return NotFound("calibration object ", digest.ToShortHex(), " codes layers ", group.layer, " to ", last,
+                    " together, which chunks of ", cells.chunk_tokens(), " tokens cut apart");
+  }
+  return object;
+}
+
 absl::Status StoreOperation::ChooseTransform(const CalibrationInfo& active) {
-  KDN_ASSIGN_OR_RETURN(std::shared_ptr<const TransformObject> object,
-                       client_.FindTransform(job_.model, active.digest, limits_));
+  KDN_ASSIGN_OR_RETURN(std::shared_ptr<const TransformObject> object, UsableTransform(active.digest));
   const TransformLevel* chosen = nullptr;
   std::string there;
   for (const TransformLevel& level : object->levels()) {

@@ -70,6 +70,8 @@ class StoreOperation : private StoreSource {
   absl::Status FindMissing();
   // Settles profile and, for transform, object, level and row classes.
   absl::Status ChooseProfile();
+  // The object, fit for this model and chunk length; NotFound, saying why, for one that no store can use.
+  absl::StatusOr<std::shared_ptr<const TransformObject>> UsableTransform(const Digest& digest);
   absl::Status ChooseTransform(const CalibrationInfo& active);
   absl::StatusOr<std::optional<OutgoingContainer>> Next() override;
   // Hands chunks to the codec threads for as long as staging has room.

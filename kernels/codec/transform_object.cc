@@ -95,9 +95,10 @@ class TransformObject::Parser {
     if (version != kObjectVersion || kind != kObjectKindTransform || shape != kShapeGeneralisedGaussian) {
       return Unimplemented("calibration object of version ", version, ", kind ", kind, ", shape ", shape);
     }
-    if (*fingerprint != FingerprintOf(spec_)) {
+    object_.fingerprint_ = FingerprintOf(spec_);
+    if (*fingerprint != object_.fingerprint_) {
       return FailedPrecondition("transform object is for model ", fingerprint->ToShortHex(), ", not ",
-                                FingerprintOf(spec_).ToShortHex());
+                                object_.fingerprint_.ToShortHex());
     }
     if (groups_ < 1 || groups_ > kMaxTransformGroups || levels_ < 1 || levels_ > kMaxTransformLevels ||
         object_.queries_per_head_ > kMaxTransformQueries || !zeros) {

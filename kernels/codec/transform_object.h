@@ -87,6 +87,7 @@ class TransformObject {
   ~TransformObject();
 
   const Digest& digest() const { return digest_; }
+  const Fingerprint& fingerprint() const { return fingerprint_; }  // of the model it is for
   ByteSpan canonical_bytes() const { return bytes_; }
   std::span<const TransformLevel> levels() const { return levels_; }  // ascending ratio
   std::span<const TransformGroup> groups() const { return groups_; }  // ascending layer, then head
@@ -110,6 +111,7 @@ class TransformObject {
 
   std::vector<uint8_t> bytes_;
   Digest digest_;
+  Fingerprint fingerprint_;
   uint32_t queries_per_head_ = 0;
   std::vector<TransformLevel> levels_;
   std::vector<TransformGroup> groups_;

@@ -31,6 +31,11 @@ absl::StatusOr<const TransformGroup*> WideSectionDecoder::FindGroup(const Contai
     return FailedPrecondition("container is coded with the transform object ", digest.ToShortHex(),
                               ", which this decoder does not hold");
   }
+  // The slices of another model's object are not those of this one's rows.
+  if (object_->fingerprint() != header.fingerprint) {
+    return FailedPrecondition("container names the transform object ", digest.ToShortHex(), ", which is for model ",
+                              object_->fingerprint().ToShortHex(), ", not ", header.fingerprint.ToShortHex());
+  }
   if (tile.group >= object_->groups().size()) {
     return DataLoss("transform tile of group ", tile.group, " of ", object_->groups().size());
   }

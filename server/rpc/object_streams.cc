@@ -5,12 +5,15 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "kernels/base/status.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/frames.h"
 
 namespace kdn {
 namespace {
+
+constexpr absl::Duration kMemoryPatience = absl::Seconds(2);
 
 absl::Status GivenUp() {
   return DeadlineExceeded("the deadline passed, or the client stopped in the middle of an object");
@@ -215,7 +218,8 @@ void GetObjectStream::AwaitMemory() {
   // The size is not known before; a budget below the largest object still lets one pass.
   const uint64_t bytes = std::min(kMaxCalibrationBytes, environment_.budget->limit_bytes());
   const absl::Time now = absl::Now();
-  const absl::Time until = now + (DeadlineOf(environment_, *context_) - now) / 2;
+  // Not longer: the caller may be in the middle of a Retrieve that holds the very memory, and others wait behind.
+  const absl::Time until = std::min(now + kMemoryPatience, now + (DeadlineOf(environment_, *context_) - now) / 2);
   environment_.budget->Reserve(bytes, until, [this, bytes](std::optional<MemoryBudget::Reservation> reservation) {
     environment_.pool->Continue([this, bytes, reservation = std::move(reservation)]() mutable {
       reservation_ = std::move(reservation);

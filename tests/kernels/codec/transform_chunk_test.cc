@@ -372,6 +372,18 @@ TEST(TransformChunkTest, RefusesToDecodeWithoutTheObject) {
   EXPECT_EQ(Decode(world, container, target).code(), StatusCode::kFailedPrecondition);
 }
 
+TEST(TransformChunkTest, RefusesToDecodeWithAnotherModelsObject) {
+  World world;
+  const std::vector<uint8_t> container = world.Encode().value();
+  ContainerHeader header = ParseContainerHeader(container).value();
+  header.fingerprint = Sha256::Of(AsBytes("another model"));  // whose container names this model's object
+  Cache decoded(world.spec, world.tokens, 0, 3);
+  const DecodeTarget target{&decoded.view, 0, 0, world.tokens};
+  const absl::Status status =
+      DecodeContainer(world.spec, header, ByteSpan(container).subspan(header.header_bytes), target, world.tables);
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+}
+
 TEST(TransformChunkTest, EveryInstructionSetMakesTheSame) {
   World world;
   world.header.calibration = {world.object->digest(), LosslessTables::BuiltIn().digest()};
