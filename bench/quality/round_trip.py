@@ -63,7 +63,7 @@ class NotInThisBuild(Exception):
 
 
 class Server:
-    """Stores at one profile after the other. Identities are kept apart by profile: a chunk keeps its first one."""
+    """Stores at one profile after the other. Identities are kept apart by profile: what is there exactly takes none that loses."""
 
     def __init__(self, endpoint: str):
         self._endpoint = endpoint

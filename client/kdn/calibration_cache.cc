@@ -55,9 +55,4 @@ void CalibrationCache::Insert(const Digest& digest, const CalibrationBytes& byte
   entries_[digest] = {bytes, ++uses_};
 }
 
-uint64_t CalibrationCache::used_bytes() const {
-  absl::MutexLock lock(&mutex_);
-  return used_bytes_;
-}
-
 }  // namespace kdn

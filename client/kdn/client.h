@@ -70,8 +70,7 @@ struct ClientOptions {
   // (kernels/codec/README.md). int8, q4 and transform change values; they are not for fp32 KV (Store: InvalidArgument),
   // and tiles they cannot hold are stored at exact profiles (of q4: K without its rotary embedding, so that only V is
   // exact). kTransform codes with the model's active calibration object; without one, Store uses kQ4 and says so
-  // (StoreResult::fallback). A chunk keeps the profile it was stored at first. Also what Retrieve accepts where
-  // RetrieveOptions does not say.
+  // (StoreResult::fallback). Also what Retrieve accepts where RetrieveOptions does not say.
   ProfileId profile = ProfileId::kLossless;
 };
 

@@ -124,7 +124,7 @@ void AddChunkWriteCommands(CLI::App& chunk, Invocation& in) {
   CLI::App* rm = AddCommand(chunk, in, "rm", "Delete chunks", [&in](Session& s) { return RunChunkRm(s, in.chunk_rm); });
   rm->add_option("KEY", in.chunk_rm.key, "Chunk digest or its start");
   rm->add_option("--document", in.chunk_rm.document, "All chunks and texts of this document");
-  rm->add_option("--model", in.chunk_rm.model, "This model with all its chunks and texts");
+  rm->add_option("--model", in.chunk_rm.model, "This model with all its chunks, texts and calibration objects");
   rm->add_flag("--dry-run", in.chunk_rm.dry_run, "Only say what would go");
   rm->add_flag("-y,--yes", in.chunk_rm.yes, "Do not ask");
   const auto pin = [&](const char* name, const char* help, PinChange change) {

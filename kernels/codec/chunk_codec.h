@@ -48,7 +48,8 @@ CellSet CellsOfView(const CellMap& cells, const KvView& view, uint32_t view_toke
 struct TransformChoice {
   const TransformObject* object = nullptr;
   int32_t step = 0;  // D of one of the object's levels, or any
-  // [group of the object][view token]: how much finer than the step, RowImportance's result. Empty: all rows alike.
+  // [group of the object][view token]: how much finer than the step, as row_importance.h chooses. Empty: all rows
+  // alike.
   std::span<const std::vector<uint8_t>> row_classes = {};
 };
 

@@ -62,9 +62,21 @@ inline constexpr TransformTable kTransformTableOf[kTransformTables] = {
 
 // What is taken off magnitudes 1, 2, and 3 or more (bytes 1, 2, 3) at contexts below 16, in 1/32 of a step: from the
 // bin's middle to its mean.
-inline constexpr uint32_t kTransformShifts[kTransformTables] = {
-    0x0a090700, 0x08080600, 0x07060500, 0x06050400, 0x05040300, 0x04030300, 0x03030200, 0x03020200,
-    0x02020100, 0x02010100, 0x01010100, 0x01010100, 0x01010000, 0x01000000, 0x01000000, 0x00000000};
+struct TransformShiftTable {
+  uint32_t words[kTransformTables];
+};
+KDN_HD constexpr TransformShiftTable MakeTransformShifts() {
+  return {{0x0a090700, 0x08080600, 0x07060500, 0x06050400, 0x05040300, 0x04030300, 0x03030200, 0x03020200, 0x02020100,
+           0x02010100, 0x01010100, 0x01010100, 0x01010000, 0x01000000, 0x01000000, 0x00000000}};
+}
+inline constexpr TransformShiftTable kTransformShiftTable = MakeTransformShifts();
+inline constexpr const uint32_t (&kTransformShifts)[kTransformTables] = kTransformShiftTable.words;
+
+// An entry of the array above: device code cannot refer to a host's array.
+KDN_HD constexpr uint32_t TransformShifts(uint32_t context) {
+  constexpr TransformShiftTable kTable = MakeTransformShifts();
+  return kTable.words[context];
+}
 
 // Frequencies of the row classes 0..8 and of the raw row, in 4096ths.
 inline constexpr uint16_t kTransformClassFrequencies[kTransformClassSymbols] = {2047, 492, 451, 369, 287,
@@ -78,7 +90,7 @@ KDN_HD constexpr int32_t TransformStepExponent(int32_t step, uint32_t row_class)
 // 2^(exponent / 16).
 KDN_HD inline float TransformStep(int32_t exponent) {
   const auto biased = static_cast<uint32_t>(127 + (exponent >> 4));
-  return BitsFloat(biased << 23 | kQ4ScaleMantissas[exponent & 15]);
+  return BitsFloat(biased << 23 | Q4ScaleMantissa(static_cast<uint32_t>(exponent) & 15));
 }
 
 // The context t of a coefficient whose sigma is 2^(quarters / 4) under a step of 2^(exponent / 16); negative for one
@@ -115,7 +127,7 @@ KDN_HD constexpr int32_t TransformValue(uint32_t context, int32_t number, uint32
     int32_t magnitude = number < 0 ? -number : number;
     magnitude = magnitude < kTransformMaxLevel ? magnitude : kTransformMaxLevel;
     const int32_t byte = magnitude < 3 ? magnitude : 3;
-    const auto shift = static_cast<int32_t>((kTransformShifts[context] >> (8 * byte)) & 0xff);
+    const auto shift = static_cast<int32_t>((TransformShifts(context) >> (8 * byte)) & 0xff);
     const int32_t value = kTransformValueUnits * magnitude - shift;
     return number < 0 ? -value : value;
   }

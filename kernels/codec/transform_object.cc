@@ -278,13 +278,6 @@ absl::StatusOr<std::shared_ptr<const TransformObject>> TransformObject::Parse(By
   return std::shared_ptr<const TransformObject>(object);
 }
 
-const TransformLevel* TransformObject::FindLevel(uint32_t ratio_tenths) const {
-  const auto at = std::find_if(levels_.begin(), levels_.end(), [ratio_tenths](const TransformLevel& level) {
-    return level.ratio_tenths == ratio_tenths;
-  });
-  return at == levels_.end() ? nullptr : &*at;
-}
-
 const TransformGroup* TransformObject::FindGroup(uint32_t layer, uint32_t head) const {
   const auto at = std::find_if(groups_.begin(), groups_.end(), [layer, head](const TransformGroup& group) {
     return layer >= group.layer && layer - group.layer < group.layer_count && head >= group.head_begin &&

@@ -93,8 +93,6 @@ class TransformObject {
   std::span<const TransformGroup> groups() const { return groups_; }  // ascending layer, then head
   uint32_t queries_per_head() const { return queries_per_head_; }
 
-  // The level whose ratio is `ratio_tenths`, null without one.
-  const TransformLevel* FindLevel(uint32_t ratio_tenths) const;
   // The group that holds (layer, head), null without one.
   const TransformGroup* FindGroup(uint32_t layer, uint32_t head) const;
 

@@ -83,7 +83,7 @@ struct Metrics::Families {
                                        "Bytes written anew because their segment was reclaimed.")
                              .Add({})),
         profile_stored_chunks(CounterFamily(*registry, "kdn_profile_stored_chunks_total",
-                                            "Containers stored, by the lossiest profile among their tiles.")),
+                                            "Containers stored, by the highest-numbered profile among their tiles.")),
         profile_stored_bytes(
             CounterFamily(*registry, "kdn_profile_stored_bytes_total", "Bytes of these containers, coded.")),
         profile_stored_raw_bytes(CounterFamily(*registry, "kdn_profile_stored_raw_bytes_total",

@@ -317,7 +317,7 @@ class Client:
         text: Optional[str] = None,
         policy: str = "default",
     ) -> Operation[StoreResult]:
-        """Starts storing the KV of token_ids[first_token:]; what the server has already, at whatever profile, is not sent.
+        """Starts storing the KV of token_ids[first_token:]; what the server has with no more loss is not sent.
 
         Args:
           token_ids: [tokens] integers, from the text's first token on: a list, NumPy array or tensor of one dimension.
@@ -385,7 +385,7 @@ class Client:
         Arguments, shapes and errors as for store_async: the arrays end at a chunk boundary or with token_ids. NumPy
         arrays must be writable, and no two elements may share memory.
 
-        lossiest: chunks stored at a lossier profile are misses ("incompatible"), never loaded unasked; None = the
+        lossiest: chunks stored only at a lossier profile are misses ("incompatible"), never loaded unasked; None = the
         client's profile.
         """
         span = _Span(token_ids, first_token, extra_keys)

@@ -26,6 +26,7 @@
 #include "kernels/codec/chunk_codec.h"
 #include "kernels/codec/row_importance.h"
 #include "kernels/codec/row_kernels.h"
+#include "kernels/codec/section_rows.h"
 #include "kernels/codec/transform_tile.h"
 #include "tests/kernels/codec/float_cast.h"
 
@@ -374,7 +375,7 @@ class TransformReport {
         input.tokens = std::min(options_.tile_tokens, k_.tokens - first);
         input.group = group;
         input.step = step;
-        input.sink_rows = first == 0 ? 4 : 0;
+        input.sink_rows = codec_internal::SinkRows(first, input.tokens, codec_internal::kTransformSinkPositions);
         const auto rows = Rows(object_->groups()[group], first, input.tokens);
         for (size_t base = 0; base < rows.size(); ++base) input.rows[base] = rows[base];
         std::vector<uint8_t> coded;

@@ -34,8 +34,6 @@ TEST(TransformObjectTest, ParsesWhatWasWritten) {
   EXPECT_EQ((*object)->digest(), Sha256::Of(bytes));
   EXPECT_EQ((*object)->queries_per_head(), 3u);
   ASSERT_EQ((*object)->levels().size(), 2u);
-  EXPECT_EQ((*object)->FindLevel(160)->step, 24);
-  EXPECT_EQ((*object)->FindLevel(161), nullptr);
   ASSERT_EQ((*object)->groups().size(), 3u);
   EXPECT_EQ((*object)->FindGroup(1, 2), &(*object)->groups()[1]);
   EXPECT_EQ((*object)->FindGroup(3, 0), nullptr);

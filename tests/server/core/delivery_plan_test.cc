@@ -105,6 +105,21 @@ TEST(PlanDeliveryTest, ASlowEngineLoadsEverything) {
   EXPECT_EQ(PlanDelivery(chunks, {2000.0, 0}, goal).variants.size(), 8u);
 }
 
+TEST(PlanDeliveryTest, TheFirstChunkLeavesTimeForTheOthersAtTheWorstRate) {
+  const std::vector<DeliveryChunk> chunks(8, Chunk());
+  DeliveryGoal goal;
+  goal.deadline_nanos = kSecond;
+  LinkState link = {8000.0, 0};
+  EXPECT_EQ(PlanDelivery(chunks, link, goal).variants.front(), 0u);
+  link.worst_bytes_per_second = 1400.0;  // 1,400 bytes: seven smallest take 875, beside which 500 fit but not 1,000
+  const DeliveryPlan hedged = PlanDelivery(chunks, link, goal);
+  EXPECT_EQ(hedged.variants, (std::vector<uint32_t>{1, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(hedged.bytes, 7500u);
+  EXPECT_DOUBLE_EQ(hedged.loss, 0.0001 / 8);
+  link.worst_bytes_per_second = 100.0;  // hopeless: the smallest
+  EXPECT_EQ(PlanDelivery(chunks, link, goal).variants.front(), 3u);
+}
+
 // Against every choice there is: greedy along the hull stays within one chunk's step of the best.
 TEST(PlanDeliveryTest, LosesHardlyMoreThanTheBestOfAllPlans) {
   std::mt19937_64 random(7);
@@ -142,17 +157,34 @@ TEST(PlanDeliveryTest, LosesHardlyMoreThanTheBestOfAllPlans) {
   }
 }
 
-TEST(LinkEstimateTest, FollowsTheLinkAndPlansWithLessWhenItVaries) {
-  LinkEstimate steady(1e6);
-  EXPECT_DOUBLE_EQ(steady.bytes_per_second(), 1e6);
-  for (int i = 0; i < 20; ++i) steady.Observe(1000, kSecond / 1000);
-  EXPECT_NEAR(steady.bytes_per_second(), 1e6, 1.0);
-  LinkEstimate varying(1e6);
-  for (int i = 0; i < 40; ++i) varying.Observe(1000, i % 2 == 0 ? kSecond / 1000 : kSecond / 500);
-  EXPECT_LT(varying.bytes_per_second(), 2.0 / 3.0 * 1e6);
-  varying.Observe(0, kSecond);
-  varying.Observe(1000, 0);
-  EXPECT_GT(varying.bytes_per_second(), 4e5);
+TEST(LinkEstimateTest, AFallShowsAtOnceAndARiseHasToLast) {
+  LinkEstimate link(1e6);
+  EXPECT_DOUBLE_EQ(link.bytes_per_second(), 1e6);
+  for (int i = 0; i < 20; ++i) link.Observe(1000, kSecond / 1000);
+  EXPECT_NEAR(link.bytes_per_second(), 1e6, 1.0);
+  link.Observe(1000, kSecond / 100);
+  EXPECT_NEAR(link.bytes_per_second(), 1e5, 1.0);
+  link.Observe(1000, kSecond / 1000);
+  EXPECT_LT(link.bytes_per_second(), 5e5);
+  for (int i = 0; i < 40; ++i) link.Observe(1000, kSecond / 1000);
+  EXPECT_NEAR(link.bytes_per_second(), 1e6, 1e4);
+}
+
+TEST(LinkEstimateTest, TheWorstRateIsForgottenSlowly) {
+  LinkEstimate link(1e6);
+  link.Observe(1000, kSecond / 1000);
+  link.Observe(1000, kSecond / 100);
+  for (int i = 0; i < 50; ++i) link.Observe(1000, kSecond / 1000);
+  EXPECT_LT(link.worst_bytes_per_second(), 1.2e5);
+  for (int i = 0; i < 10'000; ++i) link.Observe(1000, kSecond / 1000);
+  EXPECT_NEAR(link.worst_bytes_per_second(), 1e6, 1e4);
+}
+
+TEST(LinkEstimateTest, TransfersOfNothingSayNothing) {
+  LinkEstimate link(1e6);
+  link.Observe(0, kSecond);
+  link.Observe(1000, 0);
+  EXPECT_DOUBLE_EQ(link.bytes_per_second(), 1e6);
 }
 
 }  // namespace
