@@ -27,7 +27,6 @@ class CalibrationCache {
   absl::StatusOr<CalibrationBytes> Get(const Digest& digest, const CallLimits& limits, const Fetch& fetch)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-
  private:
   struct Entry {
     CalibrationBytes bytes;
