@@ -4,6 +4,7 @@
 
 #include "kernels/base/status.h"
 #include "kernels/codec/tile_codec.h"
+#include "kernels/codec/transform_object.h"
 #include "kernels/format/calibration_object.h"
 
 namespace kdn::ctl {
@@ -15,8 +16,6 @@ constexpr size_t kLevelsOffset = 42;
 constexpr size_t kQueriesOffset = 44;
 constexpr size_t kTransformHeaderBytes = 48;
 constexpr size_t kLevelBytes = 16;
-constexpr uint32_t kMaxLevels = 16;
-constexpr uint32_t kUnknownKl = 0xffffffff;
 constexpr double kTenths = 10.0;
 constexpr double kMicro = 1e-6;
 
@@ -69,7 +68,7 @@ absl::StatusOr<TransformFacts> ReadTransformFacts(ByteSpan object) {
   facts.groups = LoadLe<uint16_t>(object.data() + kGroupsOffset);
   facts.queries = LoadLe<uint16_t>(object.data() + kQueriesOffset);
   const uint32_t levels = LoadLe<uint16_t>(object.data() + kLevelsOffset);
-  if (levels > kMaxLevels || object.size() < kTransformHeaderBytes + levels * kLevelBytes) {
+  if (levels > kMaxTransformLevels || object.size() < kTransformHeaderBytes + levels * kLevelBytes) {
     return InvalidArgument("object of ", object.size(), " bytes announces ", levels, " levels");
   }
   for (uint32_t i = 0; i < levels; ++i) {
@@ -78,7 +77,7 @@ absl::StatusOr<TransformFacts> ReadTransformFacts(ByteSpan object) {
     level.ratio = LoadLe<uint16_t>(at) / kTenths;
     level.step = static_cast<int16_t>(LoadLe<uint16_t>(at + 2));
     const uint32_t kl = LoadLe<uint32_t>(at + 4);
-    if (kl != kUnknownKl) level.expected_kl = kl * kMicro;
+    if (kl != kUnknownTransformKl) level.expected_kl = kl * kMicro;
   }
   return facts;
 }

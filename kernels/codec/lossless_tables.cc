@@ -3,13 +3,12 @@
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "kernels/format/calibration_object.h"
 
 namespace kdn {
 namespace {
 
-constexpr uint32_t kObjectMagic = 0x4f4e444b;  // "KDNO"
-constexpr uint16_t kObjectVersion = 1;
-constexpr uint8_t kObjectKindLossless = 1;
+constexpr uint8_t kObjectKindLossless = static_cast<uint8_t>(CalibrationKind::kLossless);
 constexpr uint32_t kMaxObjectLayers = 1024;
 constexpr uint32_t kMaxObjectHeads = 1024;
 constexpr uint32_t kMaxObjectDim = 1024;
@@ -117,8 +116,8 @@ absl::Status CheckTables(const LosslessObjectSpec& spec) {
 std::vector<uint8_t> Serialize(const LosslessObjectSpec& spec) {
   std::vector<uint8_t> bytes;
   ByteWriter out(bytes);
-  out.U32(kObjectMagic);
-  out.U16(kObjectVersion);
+  out.U32(kCalibrationMagic);
+  out.U16(kCalibrationVersion);
   out.U8(kObjectKindLossless);
   out.U8(spec.prob_bits);
   out.U16(static_cast<uint16_t>(spec.shapes.size() / spec.shapes_per_set));
@@ -164,11 +163,11 @@ absl::StatusOr<LosslessTables> LosslessTables::Create(const LosslessObjectSpec& 
 absl::StatusOr<LosslessTables> LosslessTables::Parse(ByteSpan bytes) {
   if (bytes.size() > kMaxObjectBytes) return InvalidArgument("lossless object: ", bytes.size(), " bytes");
   ByteReader in(bytes);
-  if (in.U32() != kObjectMagic) return InvalidArgument("lossless object: wrong magic");
+  if (in.U32() != kCalibrationMagic) return InvalidArgument("lossless object: wrong magic");
   const uint16_t version = in.U16();
   const uint8_t kind = in.U8();
   if (!in.ok()) return InvalidArgument("lossless object: truncated after ", bytes.size(), " bytes");
-  if (version != kObjectVersion || kind != kObjectKindLossless) {
+  if (version != kCalibrationVersion || kind != kObjectKindLossless) {
     return Unimplemented("calibration object of version ", version, ", kind ", kind);
   }
   LosslessObjectSpec spec;

@@ -7,13 +7,11 @@
 
 #include "kernels/base/status.h"
 #include "kernels/codec/transform_analysis.h"
+#include "kernels/format/calibration_object.h"
 
 namespace kdn {
 namespace {
 
-constexpr uint32_t kObjectMagic = 0x4f4e444b;  // "KDNO"
-constexpr uint16_t kObjectVersion = 1;
-constexpr uint8_t kObjectKindTransform = 2;
 constexpr uint8_t kShapeGeneralisedGaussian = 0;
 constexpr size_t kAlignment = 16;
 constexpr float kMinScale = 0x1p-100f;
@@ -82,7 +80,7 @@ class TransformObject::Parser {
   bool SkipPadding() { return SkipZeros(AlignUp(in_.offset(), kAlignment) - in_.offset()); }
 
   absl::Status ReadHeader() {
-    if (in_.U32() != kObjectMagic) return InvalidArgument("transform object: wrong magic");
+    if (in_.U32() != kCalibrationMagic) return InvalidArgument("transform object: wrong magic");
     const uint16_t version = in_.U16();
     const uint8_t kind = in_.U8();
     const uint8_t shape = in_.U8();
@@ -92,7 +90,8 @@ class TransformObject::Parser {
     object_.queries_per_head_ = in_.U16();
     const bool zeros = SkipZeros(2);
     if (!in_.ok()) return InvalidArgument("transform object: truncated after ", object_.bytes_.size(), " bytes");
-    if (version != kObjectVersion || kind != kObjectKindTransform || shape != kShapeGeneralisedGaussian) {
+    if (version != kCalibrationVersion || kind != static_cast<uint8_t>(CalibrationKind::kTransform) ||
+        shape != kShapeGeneralisedGaussian) {
       return Unimplemented("calibration object of version ", version, ", kind ", kind, ", shape ", shape);
     }
     object_.fingerprint_ = FingerprintOf(spec_);

@@ -226,13 +226,16 @@ absl::Status Objects::Write(const TenantRef& tenant, const ChunkKey& key, v1::Ch
   return absl::OkStatus();
 }
 
-absl::Status Objects::ActivateRow(const TenantRef& tenant, const Row& row, const std::vector<Row>& rows) {
+uint64_t Objects::HighestActivation(const std::vector<Row>& rows, uint32_t kind) {
   uint64_t highest = 0;
-  for (const Row& other : rows) {
-    if (other.record.object().kind() == row.record.object().kind()) {
-      highest = std::max(highest, other.record.object().activation());
-    }
+  for (const Row& row : rows) {
+    if (row.record.object().kind() == kind) highest = std::max(highest, row.record.object().activation());
   }
+  return highest;
+}
+
+absl::Status Objects::ActivateRow(const TenantRef& tenant, const Row& row, const std::vector<Row>& rows) {
+  const uint64_t highest = HighestActivation(rows, row.record.object().kind());
   if (highest != 0 && row.record.object().activation() == highest) return absl::OkStatus();
   const Fingerprint fingerprint = DigestOf(row.record.fingerprint());
   const Digest digest = DigestOf(row.record.chunk_digest());
@@ -274,13 +277,7 @@ absl::StatusOr<PutObjectResult> Objects::Put(const Caller& caller, const PutObje
     row.add_parts();
     if (request.activation == ObjectActivation::kActivate) {
       KDN_ASSIGN_OR_RETURN(const std::vector<Row> rows, ReadRows(tenant, request.fingerprint));
-      uint64_t highest = 0;
-      for (const Row& other : rows) {
-        if (other.record.object().kind() == static_cast<uint32_t>(kind)) {
-          highest = std::max(highest, other.record.object().activation());
-        }
-      }
-      row.mutable_object()->set_activation(highest + 1);
+      row.mutable_object()->set_activation(HighestActivation(rows, static_cast<uint32_t>(kind)) + 1);
     }
     KDN_RETURN_IF_ERROR(Write(tenant, key, std::move(row), std::nullopt, bytes));
     result.created = true;

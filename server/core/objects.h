@@ -13,9 +13,10 @@
 
 namespace kdn {
 
-// Calibration objects: stored as pinned rows among the chunks' (record.proto), under a key that no chunk digest leads
-// to. An object is activated by writing its value anew with a higher activation number, so that a rebuild of the index
-// finds the same one active. Thread-safe.
+// Calibration objects: stored as pinned rows among the chunks' (record.proto), under a key of a digest of
+// their own, which no chunk has unless a client of the same tenant names one so on purpose. An object is activated by
+// writing its value anew with a higher activation number, so that a rebuild of the index finds the same one active.
+// Thread-safe.
 class Objects {
  public:
   explicit Objects(CoreContext& context) : c_(context) {}
@@ -54,6 +55,8 @@ class Objects {
   // one by now.
   absl::Status Write(const TenantRef& tenant, const ChunkKey& key, v1::ChunkRecord row,
                      const std::optional<v1::ChunkRecord>& previous, const SharedBytes& bytes);
+  // The activation number of the active one of a kind, 0 without one.
+  static uint64_t HighestActivation(const std::vector<Row>& rows, uint32_t kind);
   // Activates an object that is there.
   absl::Status ActivateRow(const TenantRef& tenant, const Row& row, const std::vector<Row>& rows);
   absl::StatusOr<ObjectInfo> InfoOf(const TenantRef& tenant, const Fingerprint& fingerprint, const Digest& digest);
